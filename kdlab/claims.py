@@ -1,0 +1,104 @@
+"""Claims that a lesson makes about its own measurements, and that break the build when they do not hold."""
+
+import html
+from dataclasses import dataclass
+
+from kdlab import scale
+from kdlab.errors import KdlabError
+from kdlab.experiments import Difference
+
+
+class ClaimFailed(AssertionError):
+    """A lesson's claim is not borne out by the lesson's own measurement."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was said, what was measured, and whether the one follows from the other.
+
+    Attributes
+    ----------
+    text, evidence : str
+    holds : bool
+    judged : bool
+        False at smoke scale, which trains too little to judge anything.
+    """
+
+    text: str
+    evidence: str
+    holds: bool
+    judged: bool
+
+    @property
+    def verdict(self) -> str:
+        """One word or two: holds, does not hold, not judged."""
+        if not self.judged:
+            return "not judged at smoke scale"
+        return "holds" if self.holds else "does not hold"
+
+    def __repr__(self) -> str:
+        return f"Claim: {self.text}\nMeasured: {self.evidence}\nVerdict: {self.verdict}"
+
+    def _repr_html_(self) -> str:
+        colour = {"holds": "#009E73", "does not hold": "#D55E00"}.get(self.verdict, "#888888")
+        return (
+            f'<div style="border-left:4px solid {colour};padding:2px 12px">{html.escape(self.text)}<br>'
+            f"<b>Measured:</b> {html.escape(self.evidence)}<br>"
+            f'<b style="color:{colour}">{self.verdict}</b></div>'
+        )
+
+
+def claim(
+    text: str,
+    evidence: Difference | str,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    within: float | None = None,
+    holds: bool | None = None,
+) -> Claim:
+    """State a claim and check it.
+
+    Parameters
+    ----------
+    text
+        The claim, in words.
+    evidence
+        A mean with its interval, or (with `holds`) words.
+    above, below
+        The whole interval must lie above (below) this value: 0.01 is one percentage point.
+    within
+        The whole interval must lie between minus and plus this value: "about equal" with a number to it.
+    holds
+        For evidence that is not an interval: the verdict itself.
+
+    Returns
+    -------
+    Claim
+        To be shown as the cell's last value.
+
+    Raises
+    ------
+    ClaimFailed
+        At laptop and full scale, if the claim does not hold.
+    """
+    if holds is None:
+        holds = _judge(evidence, above, below, within)
+    words = evidence.text() if isinstance(evidence, Difference) else evidence
+    made = Claim(text, words, bool(holds), judged=scale.current() != "smoke")
+    if made.judged and not made.holds:
+        raise ClaimFailed(f"{text} Measured: {words}.")
+    return made
+
+
+def _judge(evidence, above, below, within) -> bool:
+    if not isinstance(evidence, Difference) or (above is None and below is None and within is None):
+        raise KdlabError("A claim needs an interval with above=, below= or within=, or else holds=True or False.")
+    checks = []
+    if above is not None:
+        checks.append(evidence.low > above)
+    if below is not None:
+        checks.append(evidence.high < below)
+    if within is not None:
+        checks.append(-within < evidence.low and evidence.high < within)
+    return all(checks)

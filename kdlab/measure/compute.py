@@ -1,0 +1,86 @@
+"""Arithmetic and time."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.errors import KdlabError
+from kdlab.training.evaluation import device_of, eval_mode
+
+
+def macs(model: nn.Module, images: Tensor) -> int:
+    """Count multiply-accumulate operations for one image, with torch's own counter (which counts 2 FLOPs for each).
+
+    Parameters
+    ----------
+    images
+        Shape (N, C, H, W); the first one is used.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with eval_mode(model), counter:
+        model(images[:1].to(device_of(model)))
+    return counter.get_total_flops() // 2
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call, in seconds.
+
+    Attributes
+    ----------
+    median, iqr : float
+        Over the repetitions; iqr is the distance between the quartiles.
+    runs, batch, threads : int
+        Repetitions, images in a call, and threads of torch.
+    """
+
+    median: float
+    iqr: float
+    runs: int
+    batch: int
+    threads: int
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.median * 1e6:,.0f} µs (IQR {self.iqr * 1e6:,.0f} µs, {self.runs} runs, batch {self.batch}, "
+            f"{self.threads} thread{'s' if self.threads > 1 else ''})"
+        )
+
+
+def latency(model: nn.Module, images: Tensor, threads: int = 1, seconds: float = 0.2) -> Latency:
+    """Time a forward pass with torch's own benchmark timer: warmed up, repeated, threads fixed.
+
+    Parameters
+    ----------
+    images
+        The batch to time, shape (N, C, H, W).
+    threads
+        Threads that torch may use.
+    seconds
+        How long to measure, at least.
+    """
+    from torch.utils.benchmark import Timer
+
+    if threads < 1 or seconds <= 0:
+        raise KdlabError(f"threads={threads}, seconds={seconds}; expected at least 1 thread and a time above 0.")
+    images = images.to(device_of(model))
+    with eval_mode(model), _threads(threads):
+        timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=threads)
+        timer.timeit(3)
+        timed = timer.blocked_autorange(min_run_time=seconds)
+    return Latency(timed.median, timed.iqr, timed.number_per_run * len(timed.times), len(images), threads)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,83 @@
+"""What a network gets right."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdlab.data import Split
+from kdlab.errors import KdlabError
+from kdlab.training import predict
+from kdlab.training.evaluation import check_open
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Right answers out of a number of images, with the interval that this number allows.
+
+    Attributes
+    ----------
+    correct, total : int
+    low, high : float
+        Wilson's binomial interval at 95 % (Wilson 1927).
+    """
+
+    correct: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The fraction of right answers."""
+        return self.correct / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval (Wilson), for another sample of as many images."""
+        from scipy.stats import binomtest
+
+        found = binomtest(self.correct, self.total).proportion_ci(0.95, "wilson")
+        return float(found.low), float(found.high)
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.1%} (95 % interval {low:.1%} to {high:.1%}, {self.total:,} images)"
+
+
+def accuracy(model: nn.Module, data: Split, *, final: bool = False) -> Accuracy:
+    """Count right answers; test data opens with ``final=True`` only."""
+    check_open(data, final)
+    logits = predict(model, data)
+    return Accuracy(int((logits.argmax(1) == data.labels.to(logits.device)).sum()), len(data))
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Return the expected calibration error: how far confidence is from accuracy (Guo 2017, equation 3).
+
+    Parameters
+    ----------
+    logits
+        Shape (N, classes).
+    labels
+        Shape (N,).
+    bins
+        Number of equally wide bins of confidence.
+    """
+    confidence, guess = F.softmax(logits.float(), dim=1).max(1)
+    right = (guess == labels.to(logits.device)).float()
+    which = (confidence * bins).long().clamp(max=bins - 1)
+    gap = torch.zeros(bins, device=logits.device).index_add_(0, which, right - confidence)
+    return (gap.abs().sum() / len(labels)).item()
+
+
+def agreement(a: Tensor, b: Tensor) -> float:
+    """Return the fraction of images to which two networks give the same answer, right or wrong.
+
+    Parameters
+    ----------
+    a, b
+        Logits of the same images, shape (N, classes).
+    """
+    if a.shape != b.shape:
+        raise KdlabError(f"logits have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected two of the same images.")
+    return (a.argmax(1) == b.to(a.device).argmax(1)).float().mean().item()

@@ -1,0 +1,44 @@
+"""One call, one row."""
+
+from torch import nn
+
+from kdlab.data import Split
+from kdlab.measure.compute import latency, macs
+from kdlab.measure.quality import accuracy, calibration_error
+from kdlab.measure.size import bytes_on_disk, nonzeros, pack, parameters
+from kdlab.training import predict
+from kdlab.training.evaluation import check_open
+
+
+def prices(model: nn.Module, data: Split, *, final: bool = False) -> dict[str, float]:
+    """Return everything a network costs and what it gets right, as one row of a table.
+
+    Parameters
+    ----------
+    data
+        Split to score on; test data opens with ``final=True`` only.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``nonzeros``, ``bytes`` (float32 file), ``packed bytes`` (compressed sparse file), ``MACs`` and
+        ``latency µs`` (one image, one thread, median), ``latency IQR µs``, ``accuracy`` with ``low`` and ``high``
+        (95 %), ``calibration error``.
+    """
+    check_open(data, final)
+    one = data.images[:1]
+    timed, right = latency(model, one), accuracy(model, data, final=final)
+    low, high = right.interval
+    return {
+        "parameters": parameters(model),
+        "nonzeros": nonzeros(model),
+        "bytes": bytes_on_disk(model),
+        "packed bytes": len(pack(model)),
+        "MACs": macs(model, one),
+        "latency µs": timed.median * 1e6,
+        "latency IQR µs": timed.iqr * 1e6,
+        "accuracy": right.value,
+        "low": low,
+        "high": high,
+        "calibration error": calibration_error(predict(model, data), data.labels),
+    }

@@ -1,0 +1,114 @@
+"""A training run on disk: named by everything that decides its result, so it can be resumed or recalled."""
+
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from kdlab import fingerprint, store
+from kdlab.data import Split
+from kdlab.training.history import History
+
+_interrupted: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def name_of(model: nn.Module, data: Split, settings: dict, parts: list) -> str | None:
+    """Name the run of this network on this data with these settings; None if a part cannot be told apart.
+
+    `parts` are objects that describe themselves: the objective and the constraint.
+    """
+    descriptions = [_describe(part) for part in parts]
+    identity = fingerprint.of_model(model)
+    if identity is None or any(d is None for d in descriptions):
+        return None
+    earlier, weights = _interrupted.get(model, (None, None))
+    if earlier is not None and identity == weights:
+        return earlier  # the stop button left this very network half trained: the same run goes on
+    everything = {
+        "model": identity,
+        "data": data.digest,
+        "settings": settings,
+        "parts": descriptions,
+        "code": fingerprint.of_code("training", "data"),
+        "torch": torch.__version__,
+    }
+    return "fit-" + fingerprint.of_settings(everything)
+
+
+def _describe(part) -> list | None:
+    if part is None:
+        return []
+    settings = part.describe() if hasattr(part, "describe") else None
+    code = fingerprint.of_class(type(part))
+    return None if settings is None or code is None else [settings, code]
+
+
+def mark_interrupted(model: nn.Module, name: str) -> None:
+    """Remember that this network, as it is now, belongs to the unfinished run `name`."""
+    _interrupted[model] = (name, fingerprint.of_model(model))
+
+
+class Checkpoint:
+    """Everything a run needs in order to go on: network, optimiser, constraint, the objective's own parameters."""
+
+    def __init__(self, name: str | None, model, optimizer, constraint, extra: list[nn.Parameter]):
+        self.name, self.model, self.optimizer = name, model, optimizer
+        self.constraint, self.extra = constraint, extra
+
+    def restore(self) -> History | None:
+        """Put a kept state back into place; None if there is none, or one that does not fit."""
+        record = store.load(self.name) if self.name else None
+        if record is None:
+            return None
+        parts = _split_names(record.tensors)
+        try:
+            self.model.load_state_dict(parts["model"])
+            self._load_optimizer(parts["optimizer"])
+            for parameter, kept in zip(self.extra, _in_order(parts["extra"]), strict=False):
+                parameter.data.copy_(kept)
+        except (RuntimeError, KeyError):
+            return None
+        if self.constraint is not None:
+            self.constraint.load_state(parts["constraint"])
+        return History(**record.facts)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copy the present state, flat and named."""
+        state = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        state |= {f"extra/{i}": p for i, p in enumerate(self.extra)}
+        state |= {f"optimizer/{k}": v for k, v in self._optimizer_tensors().items()}
+        if self.constraint is not None:
+            state |= {f"constraint/{k}": v for k, v in self.constraint.state().items()}
+        return {k: v.detach().clone() for k, v in state.items()}
+
+    def write(self, tensors: dict[str, Tensor], history: History, finished: bool = False) -> None:
+        """Keep a snapshot; of a finished run without the optimiser, which nobody needs any more."""
+        if self.name is None:
+            return
+        if finished:
+            tensors = {k: v for k, v in tensors.items() if not k.startswith("optimizer/")}
+        facts = {"rows": history.rows, "seconds": history.seconds, "examples": history.examples}
+        store.save(self.name, tensors, facts)
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        kept = self.optimizer.state_dict()["state"]
+        return {f"{i}.{k}": torch.as_tensor(v) for i, s in kept.items() for k, v in s.items() if v is not None}
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        whole = self.optimizer.state_dict()
+        for name, tensor in tensors.items():
+            number, key = name.split(".", 1)
+            whole["state"].setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict(whole)
+
+
+def _split_names(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "extra": {}, "optimizer": {}, "constraint": {}}
+    for name, tensor in tensors.items():
+        part, key = name.split("/", 1)
+        parts[part][key] = tensor
+    return parts
+
+
+def _in_order(numbered: dict[str, Tensor]) -> list[Tensor]:
+    return [numbered[key] for key in sorted(numbered, key=int)]

@@ -1,0 +1,263 @@
+"""`fit`: the only training loop of the course."""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.data import Batch, Split
+from kdlab.data.splits import check_labels
+from kdlab.errors import KdlabError
+from kdlab.training.augmentation import flip_and_shift
+from kdlab.training.checkpoint import Checkpoint, mark_interrupted, name_of
+from kdlab.training.evaluation import check_open, evaluate, predict
+from kdlab.training.history import History
+from kdlab.training.precision import prepare
+from kdlab.training.protocols import Constraint, CrossEntropy, Objective
+
+_WRITE_EVERY = 5.0  # seconds between checkpoints on disk; one is kept in memory after every epoch
+_WARM_UP = 0.1  # fraction of the steps over which the learning rate rises
+
+
+class Interrupted(KeyboardInterrupt):
+    """The stop button was pressed during training; what was finished is kept."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def fit(
+    model: nn.Module,
+    data: Split,
+    *,
+    objective: Objective | Callable[[nn.Module, Batch], Tensor] | None = None,
+    sparsity: Constraint | None = None,
+    val: Split | None = None,
+    epochs: int = 8,
+    batch_size: int = 128,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    optimizer: str | Callable[[list[nn.Parameter]], torch.optim.Optimizer] = "sgd",
+    schedule: str = "cosine",
+    augment: bool = False,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    progress: bool | None = None,
+    keep: bool = True,
+) -> History:
+    """Train a network, in place.
+
+    Parameters
+    ----------
+    model
+        Any module from images (N, C, H, W) to logits (N, classes). Left on `device`, in eval mode.
+    data
+        The split to learn from.
+    objective
+        What the network learns from: cross-entropy with the labels if None.
+    sparsity
+        Which weights may live: all of them if None.
+    val
+        Scored after every epoch, for the curve; never used to choose an epoch.
+    epochs, batch_size
+        The budget is ``epochs * len(data)`` examples.
+    lr, momentum, weight_decay
+        Peak learning rate and the rest of the optimiser's settings.
+    optimizer
+        ``"sgd"`` (with Nesterov momentum), ``"adam"`` (AdamW), or a function from parameters to an optimiser, whose
+        learning rates are then the peaks.
+    schedule
+        ``"cosine"`` (a short linear rise, then a half cosine to zero) or ``"constant"``.
+    augment
+        Random flips and shifts of the images, new in every epoch.
+    seed
+        Decides the order of the samples, the augmentation and dropout: the same seed gives the same weights on the
+        same machine with the same number of threads. The global random state is left as it was.
+    device
+        ``"cpu"``, ``"cuda"``, …; a GPU if there is one, else the CPU, if None.
+    precision
+        ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 on GPUs that have it, float32 elsewhere.
+    progress
+        Show a bar; by default everywhere but in worker processes.
+    keep
+        Keep the run in the store: an interrupted run resumes after its last epoch when the same call is made again,
+        a finished one is recalled instead of trained again.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    KdlabError
+        For settings out of range, images or labels that do not suit the network, a loss that is not finite.
+    Interrupted
+        When the stop button is pressed.
+    """
+    objective = CrossEntropy() if objective is None else objective
+    settings = _check_settings(epochs, batch_size, lr, momentum, weight_decay, schedule, precision)
+    _check_data(model, data, val, objective)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    autocast = prepare(model, device, precision)
+    data, val = data.to(device), val.to(device) if val is not None else None
+
+    settings |= {"optimizer": optimizer, "augment": augment, "seed": seed, "device": device.type}
+    settings |= {"val": val.digest if val is not None else None, "bfloat16": autocast is not None}
+    storable = keep and isinstance(optimizer, str)
+    name = name_of(model, data, settings, [objective, sparsity]) if storable else None
+
+    steps = epochs * math.ceil(len(data) / batch_size)
+    if isinstance(objective, Objective):
+        objective.start(model, data, augmented=augment, device=device)
+    extra = list(objective.parameters()) if isinstance(objective, Objective) else []
+    opt = _optimizer(optimizer, [*model.parameters(), *extra], lr, momentum, weight_decay)
+    peaks = [group["lr"] for group in opt.param_groups]
+    if sparsity is not None:
+        sparsity.start(model, steps)
+
+    checkpoint = Checkpoint(name, model, opt, sparsity, extra)
+    history = checkpoint.restore() or History()
+    history.resumed_at = len(history.rows)
+    if history.resumed_at >= epochs:
+        history.recalled, history.resumed_at = True, 0
+        model.eval()
+        return history
+
+    kept, written = checkpoint.snapshot(), time.monotonic()
+    step = history.resumed_at * math.ceil(len(data) / batch_size)
+    try:
+        with _bar(progress, steps, step) as bar:
+            for epoch in range(history.resumed_at, epochs):
+                start, total = time.monotonic(), torch.zeros((), device=device)
+                model.train()
+                with _epoch_randomness(seed, epoch, device) as generator:
+                    for batch in _batches(data, batch_size, generator, augment):
+                        for group, peak in zip(opt.param_groups, peaks, strict=True):
+                            group["lr"] = peak * _factor(schedule, step, steps)
+                        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                            loss = objective(model, batch)
+                        opt.zero_grad()
+                        loss.backward()
+                        if sparsity is not None:
+                            sparsity.before_step(model, step)
+                        opt.step()
+                        if sparsity is not None:
+                            sparsity.after_step(model, step)
+                        total += loss.detach() * len(batch.labels)
+                        step += 1
+                        bar.update()
+                model.eval()
+                row = {"epoch": epoch + 1, "loss": _finite(total.item() / len(data), epoch, lr), "lr": group["lr"]}
+                if val is not None:
+                    row["val"] = evaluate(model, val)
+                    bar.set_postfix(loss=f"{row['loss']:.3f}", val=f"{row['val']:.3f}", refresh=False)
+                history.rows.append(row)
+                history.seconds += time.monotonic() - start
+                history.examples += len(data)
+                kept = checkpoint.snapshot()
+                if time.monotonic() - written > _WRITE_EVERY and epoch + 1 < epochs:
+                    checkpoint.write(kept, history)
+                    written = time.monotonic()
+    except KeyboardInterrupt:
+        raise _interrupt(checkpoint, kept, history, epochs) from None
+    checkpoint.write(kept, history, finished=True)
+    return history
+
+
+def _interrupt(checkpoint: Checkpoint, kept: dict, history: History, epochs: int) -> Interrupted:
+    done = len(history.rows)
+    if checkpoint.name is None:
+        return Interrupted(f"Stopped in epoch {done + 1} of {epochs}. This run is not kept: it starts anew next time.")
+    checkpoint.write(kept, history)
+    mark_interrupted(checkpoint.model, checkpoint.name)
+    return Interrupted(f"Stopped after {done} of {epochs} epochs. Run the cell again to go on from there.")
+
+
+def _check_settings(epochs, batch_size, lr, momentum, weight_decay, schedule, precision) -> dict:
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
+        if not isinstance(value, int) or value < 1:
+            raise KdlabError(f"{name} is {value!r}; expected a whole number of at least 1.")
+    if not (math.isfinite(lr) and lr > 0):
+        raise KdlabError(f"lr is {lr!r}; expected a number above 0.")
+    if not 0 <= momentum < 1 or weight_decay < 0:
+        raise KdlabError(
+            f"momentum={momentum}, weight_decay={weight_decay}; expected 0 <= momentum < 1 and decay >= 0."
+        )
+    if schedule not in ("cosine", "constant"):
+        raise KdlabError(f"schedule is {schedule!r}; expected 'cosine' or 'constant'.")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise KdlabError(f"precision is {precision!r}; expected 'auto', 'float32' or 'bfloat16'.")
+    names = ("epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule")
+    return dict(zip(names, (epochs, batch_size, lr, momentum, weight_decay, schedule), strict=True))
+
+
+def _check_data(model: nn.Module, data: Split, val: Split | None, objective) -> None:
+    if not isinstance(data, Split) or len(data) == 0:
+        raise KdlabError(f"expected a split with images, such as fashion.train, got {data!r}.")
+    if data.sealed:
+        raise KdlabError("This is test data; a network that has learned from it cannot be judged on it. Use train.")
+    classes = predict(model, data.images[:2]).shape[1]
+    check_labels(data.labels, classes)
+    if val is not None:
+        check_open(val, final=False)
+        check_labels(val.labels, classes)
+
+
+def _optimizer(chosen, parameters, lr, momentum, weight_decay) -> torch.optim.Optimizer:
+    if callable(chosen):
+        return chosen(parameters)
+    if chosen == "sgd":
+        return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0, foreach=True)
+    if chosen == "adam":
+        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay, foreach=True)
+    raise KdlabError(f"optimizer is {chosen!r}; expected 'sgd', 'adam' or a function from parameters to an optimiser.")
+
+
+def _factor(schedule: str, step: int, steps: int) -> float:
+    if schedule == "constant":
+        return 1.0
+    rise = max(1, round(_WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+@contextlib.contextmanager
+def _epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[torch.Generator]:
+    """Make an epoch's randomness depend on seed and epoch alone, so that a resumed run is the same run."""
+    number = seed * 100_003 + epoch
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(number)
+        yield torch.Generator().manual_seed(number)
+
+
+def _batches(data: Split, size: int, generator: torch.Generator, augment: bool) -> Iterator[Batch]:
+    order = torch.randperm(len(data), generator=generator).to(data.images.device)
+    for positions in order.split(size):
+        batch = data.batch(positions)
+        if augment:
+            batch = batch._replace(images=flip_and_shift(batch.images, generator))
+        yield batch
+
+
+def _finite(loss: float, epoch: int, lr: float) -> float:
+    if not math.isfinite(loss):
+        raise KdlabError(
+            f"The loss is {loss} in epoch {epoch + 1}: training has diverged at lr={lr:g}. Use a smaller lr, or check "
+            "the objective for a logarithm of zero."
+        )
+    return loss
+
+
+def _bar(progress: bool | None, total: int, done: int):
+    from tqdm.auto import tqdm
+
+    wanted = not os.environ.get("KDLAB_WORKER") if progress is None else progress
+    return tqdm(total=total, initial=done, disable=not wanted, leave=False, unit="step", mininterval=0.2)
