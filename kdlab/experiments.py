@@ -96,7 +96,7 @@ def _one_in_worker(function, number: int, setting: dict, seed: int) -> tuple[int
 
 def _one(function, number: int, setting: dict, seed: int) -> tuple[int, dict]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # in this process too, so that a run's result does not depend on where it ran
+    torch.set_num_threads(1)  # in this process too, so that a result does not depend on where it was computed
     try:
         return number, {**setting, "seed": seed, **function(seed=seed, **setting)}
     finally:
@@ -111,25 +111,43 @@ class Difference:
     ----------
     mean, low, high : float
     seeds : int
+    unit : str
+        For printing: ``"points"`` are percentage points, hundredths of the numbers themselves.
+    of : str
+        What was repeated, for printing.
     """
 
     mean: float
     low: float
     high: float
     seeds: int
+    unit: str = "points"
+    of: str = "seeds"
 
-    def text(self, unit: str = "points") -> str:
-        """Return the mean and its interval in words; ``"points"`` are hundredths (percentage points)."""
-        factor = 100 if unit == "points" else 1
-        digits = 2 if unit == "points" else 3
-        mean, low, high = (f"{factor * v:+.{digits}f}" for v in (self.mean, self.low, self.high))
-        return f"{mean} {unit} (95 % interval {low} to {high}, {self.seeds} seeds)"
+    @property
+    def verdict(self) -> str:
+        """``"higher"``, ``"lower"``, or ``"cannot tell"`` where the interval holds zero."""
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "cannot tell"
+
+    def text(self) -> str:
+        """Return the mean and its interval in words."""
+        factor = 100 if self.unit == "points" else 1
+        mean, low, high = (_signed(factor * v) for v in (self.mean, self.low, self.high))
+        return f"{mean} {self.unit} (95 % interval {low} to {high}, {self.seeds} {self.of})"
 
     def __repr__(self) -> str:
         return self.text()
 
 
-def interval(values: Sequence[float], confidence: float = 0.95) -> Difference:
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if abs(value) < 100 else f"{value:+,.0f}"
+
+
+def interval(
+    values: Sequence[float], confidence: float = 0.95, *, unit: str = "points", of: str = "seeds"
+) -> Difference:
     """Return the mean of independent measurements, one a seed, with Student's t interval.
 
     Raises
@@ -144,10 +162,12 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Difference:
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise KdlabError(f"expected at least two finite numbers, one a seed, got {values!r}. Run more seeds.")
     half = stats.sem(array) * stats.t.ppf((1 + confidence) / 2, len(array) - 1)
-    return Difference(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array))
+    return Difference(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array), unit, of)
 
 
-def paired(table, value: str, *, better: Mapping[str, Any], than: Mapping[str, Any], by: str = "seed") -> Difference:
+def paired(
+    table, value: str, *, better: Mapping[str, Any], than: Mapping[str, Any], by: str = "seed", unit: str = "points"
+) -> Difference:
     """Compare two settings seed by seed: what both share with a seed (data, order, luck) cancels.
 
     Parameters
@@ -160,13 +180,15 @@ def paired(table, value: str, *, better: Mapping[str, Any], than: Mapping[str, A
         The settings, ``better={"alpha": 0.9}, than={"alpha": 0.0}``: the result is the first minus the second.
     by
         The column that pairs them.
+    unit
+        For printing; ``"points"`` where the column holds fractions.
     """
     first, second = (_column(table, value, by, chosen) for chosen in (better, than))
     if set(first.index) != set(second.index):
         raise KdlabError(
             f"{better} and {than} were not run with the same values of {by!r}. Run both over the same seeds."
         )
-    return interval((first - second.reindex(first.index)).to_numpy())
+    return interval((first - second.reindex(first.index)).to_numpy(), unit=unit, of=f"{by}s")
 
 
 def _column(table, value: str, by: str, chosen: Mapping[str, Any]):

@@ -15,13 +15,18 @@ PACKAGE = Path(__file__).parent
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def of_source(source: str) -> str:
-    """Fingerprint Python source by its syntax tree: comments, layout and docstrings do not count."""
+def bare(source: str) -> str:
+    """Return Python source without comments, docstrings and layout; the same text from every version of Python."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return ast.unparse(tree)
+
+
+def of_source(source: str) -> str:
+    """Fingerprint what Python source does: comments, layout and docstrings do not count."""
+    return hashlib.sha256(bare(source).encode()).hexdigest()
 
 
 @lru_cache
@@ -32,7 +37,7 @@ def of_code(*parts: str) -> str:
         path = PACKAGE / part
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
         for file in files:
-            sha.update(f"{file.relative_to(PACKAGE)} {of_source(file.read_text())}".encode())
+            sha.update(f"{file.relative_to(PACKAGE)} {of_source(file.read_text(encoding='utf-8'))}".encode())
     return sha.hexdigest()[:20]
 
 

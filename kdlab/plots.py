@@ -63,8 +63,8 @@ def dots(
     if show:
         _, ax = plt.subplots(figsize=(6.4, 0.5 * len(groups) + 1.1))
     factor = 100 if percent else 1
-    for row, (name, values) in enumerate(groups.items()):
-        values = factor * np.asarray(values, float)
+    for row, group in enumerate(groups.values()):
+        values = factor * np.asarray(group, float)
         colour = COLOURS[row % len(COLOURS)]
         ax.plot(values, np.full(len(values), row), MARKERS[row % len(MARKERS)], color=colour, alpha=0.45, ms=5)
         if len(values) > 1:
@@ -112,7 +112,7 @@ def scatter(
         ax.annotate(name, (x, y), textcoords="offset points", xytext=(7, 5), fontsize=9)
     if log:
         ax.set_xscale("log")
-    ax.margins(x=0.25, y=0.2)
+    ax.margins(x=0.35, y=0.2)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title)
     plt.show()

@@ -174,7 +174,7 @@ def test_a_damaged_full_file_is_named(tiny_full, monkeypatch, harm):
     monkeypatch.setenv("KDLAB_DATA", str(tiny_full))
     file = tiny_full / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(harm(file.read_bytes()))
-    with pytest.raises(KdlabError, match="t10k-images-idx3-ubyte.gz .*Replace it with an intact copy"):
+    with pytest.raises(KdlabError, match=r"t10k-images-idx3-ubyte.gz .*Replace it with an intact copy"):
         sources.read_full()
 
 
@@ -205,7 +205,7 @@ def test_a_failed_download_says_what_to_do(tiny_full, monkeypatch):
     from torchvision.datasets import FashionMNIST
 
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(KdlabError, match="Downloading Fashion-MNIST .* failed"):
+    with pytest.raises(KdlabError, match=r"Downloading Fashion-MNIST .* failed"):
         sources.read_full(download=True)
 
 

@@ -1,6 +1,7 @@
 """The one loop: it learns, it is decided by its seed, it resumes, and it refuses what makes no sense."""
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -161,7 +162,7 @@ def test_an_objective_may_train_parameters_of_its_own(fashion):
 
 def test_a_constraint_is_called_around_every_step(fashion):
     class Recorder(Constraint):
-        calls: list = []
+        calls: ClassVar[list] = []
 
         def start(self, model, total_steps):
             self.calls.append(("start", total_steps))

@@ -19,7 +19,7 @@ def test_moving_the_temperature_redraws(explorer):
     cold = explorer.view.value
     explorer.children[0].value = 20.0
     hot = explorer.view.value
-    assert "T = 1.00: entropy 0.0" in cold and "T = 19.95: entropy 3.3" in hot or "T = 20.00: entropy 3.3" in hot
+    assert "T = 1.00: entropy 0.0" in cold and ": entropy 3.3" in hot
 
 
 def test_moving_the_image_shows_its_own_class(explorer):

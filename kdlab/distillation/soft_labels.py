@@ -26,10 +26,13 @@ class SoftLabels:
         Row i belongs to the sample whose index is i; NaN where the teacher was never asked.
     split : str
         Which data the rows belong to.
+    prints : Tensor, shape (size,), int64, or None
+        `image_prints` of the images that the teacher saw; None where only `split` is known.
     """
 
     logits: Tensor
     split: str
+    prints: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Return the logits, shape (N, classes), of the samples with these indices, shape (N,)."""
@@ -54,16 +57,37 @@ class SoftLabels:
                 f"{missing} of {len(data)} samples have no soft label. Make them with soft_labels(teacher, data) for "
                 "the data you train on, or for a split that contains it."
             )
+        if self.prints is None:
+            return
+        others = int((self.prints[data.index.to(self.prints.device)] != image_prints(data.images)).sum())
+        if others:
+            raise KdlabError(
+                f"{others} of {len(data)} images are not those that these soft labels were made for. Make them with "
+                "soft_labels(teacher, data) for the data you train on."
+            )
 
     def to(self, device: torch.device) -> "SoftLabels":
         """Return the same rows on `device`."""
-        return SoftLabels(self.logits.to(device), self.split)
+        return SoftLabels(self.logits.to(device), self.split, self.prints)
 
 
 def split_name(data: Split) -> str:
     """Name the complete split that `data` is a part of: its rows are numbered the same way."""
     origin = "/".join(data.source) if data.source else f"own data of {data.size} samples"
     return f"{origin}/{data.name}"
+
+
+def image_prints(images: Tensor) -> Tensor:
+    """Return a number for every image that tells its pixels apart from others, shape (N,), int64, on the CPU.
+
+    Parameters
+    ----------
+    images
+        Shape (N, C, H, W), float32.
+    """
+    bits = images.cpu().float().contiguous().flatten(1).view(torch.int32)
+    factors = torch.randint(1, 2**62, bits.shape[1:], generator=torch.Generator().manual_seed(0))
+    return torch.cat([(part * factors).sum(1) for part in bits.split(1000)])  # overflow wraps: exact everywhere
 
 
 def soft_labels(teacher: nn.Module, data: Split) -> SoftLabels:
@@ -84,14 +108,15 @@ def soft_labels(teacher: nn.Module, data: Split) -> SoftLabels:
     SoftLabels
     """
     identity = fingerprint.of_model(teacher)
-    name = f"soft-{fingerprint.of_settings({'teacher': identity, 'data': data.digest})}"
+    made_by = {"teacher": identity, "data": data.digest, "code": fingerprint.of_code("distillation", "data")}
+    name = f"soft-{fingerprint.of_settings(made_by)}"
     if identity is None:
         return _ask(teacher, data)
     if name not in _RECENT:
         record = store.load(name)
-        labels = SoftLabels(record.tensors["logits"], record.facts["split"]) if record else _ask(teacher, data)
+        labels = SoftLabels(**record.tensors, **record.facts) if record else _ask(teacher, data)
         if record is None:
-            store.save(name, {"logits": labels.logits}, {"split": labels.split})
+            store.save(name, {"logits": labels.logits, "prints": labels.prints}, {"split": labels.split})
         _RECENT[name] = labels
         while len(_RECENT) > _MOST_RECENT:
             _RECENT.popitem(last=False)
@@ -102,4 +127,5 @@ def _ask(teacher: nn.Module, data: Split) -> SoftLabels:
     logits = predict(teacher, data)
     table = torch.full((data.size, logits.shape[1]), torch.nan, device=logits.device)
     table[data.index.to(logits.device)] = logits
-    return SoftLabels(table, split_name(data))
+    prints = torch.zeros(data.size, dtype=torch.int64).index_copy_(0, data.index.cpu(), image_prints(data.images))
+    return SoftLabels(table, split_name(data), prints)

@@ -1,6 +1,7 @@
 """Arithmetic and time."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,6 +65,8 @@ def latency(model: nn.Module, images: Tensor, threads: int = 1, seconds: float =
     seconds
         How long to measure, at least.
     """
+    # the timer's import looks for a CUDA compiler and complains, which is no news to anyone timing a CPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
     if threads < 1 or seconds <= 0:

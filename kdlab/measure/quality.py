@@ -81,3 +81,54 @@ def agreement(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         raise KdlabError(f"logits have shapes {tuple(a.shape)} and {tuple(b.shape)}; expected two of the same images.")
     return (a.argmax(1) == b.to(a.device).argmax(1)).float().mean().item()
+
+
+def kl_divergence(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> float:
+    """Return KL(teacher || student) between two networks' distributions, averaged over images, in nats.
+
+    Parameters
+    ----------
+    teacher, student
+        Logits of the same images, shape (N, classes). The order counts.
+    temperature
+        T > 0, applied to both; 1 compares what the networks say as they are used.
+    """
+    if teacher.shape != student.shape or not temperature > 0:
+        raise KdlabError(
+            f"logits have shapes {tuple(teacher.shape)} and {tuple(student.shape)}, temperature is {temperature}; "
+            "expected two of the same images and a temperature above 0."
+        )
+    p, q = (F.log_softmax(z.double() / temperature, dim=1) for z in (teacher, student.to(teacher.device)))
+    return F.kl_div(q, p, log_target=True, reduction="batchmean").item()
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well a student imitates a teacher, which is not how well it does (Stanton 2021, arXiv:2106.05945, section 3).
+
+    Attributes
+    ----------
+    agreement : float
+        Fraction of images to which both give the same answer, right or wrong.
+    kl : float
+        KL(teacher || student) at temperature 1, averaged over images, in nats.
+    """
+
+    agreement: float
+    kl: float
+
+    def __repr__(self) -> str:
+        return f"agrees on {self.agreement:.1%}, KL {self.kl:.3f} nats"
+
+
+def fidelity(student: nn.Module, teacher: nn.Module, data: Split, *, final: bool = False) -> Fidelity:
+    """Compare a student with a teacher: its own, or another one as a control.
+
+    Parameters
+    ----------
+    data
+        A labelled split; test data opens with ``final=True`` only.
+    """
+    check_open(data, final)
+    ours, theirs = predict(student, data), predict(teacher, data)
+    return Fidelity(agreement(ours, theirs), kl_divergence(theirs, ours))

@@ -1,5 +1,7 @@
 """Three small networks for 28 x 28 pictures (they accept other sizes too)."""
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *hidden]
         layers = [nn.Flatten()]
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdlab.data import Split
 from kdlab.errors import KdlabError
+from kdlab.training.precision import suitable_threads
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -47,7 +48,7 @@ def predict(model: nn.Module, data: Split | Tensor, batch_size: int = 500) -> Te
     """
     images = data.images if isinstance(data, Split) else data
     device = device_of(model)
-    with eval_mode(model):
+    with eval_mode(model), suitable_threads(model):
         parts = [_logits(model, part.to(device)) for part in images.split(batch_size)]
     return torch.cat(parts)
 

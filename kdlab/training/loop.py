@@ -16,7 +16,7 @@ from kdlab.training.augmentation import flip_and_shift
 from kdlab.training.checkpoint import Checkpoint, mark_interrupted, name_of
 from kdlab.training.evaluation import check_open, evaluate, predict
 from kdlab.training.history import History
-from kdlab.training.precision import prepare
+from kdlab.training.precision import prepare, suitable_threads
 from kdlab.training.protocols import Constraint, CrossEntropy, Objective
 
 _WRITE_EVERY = 5.0  # seconds between checkpoints on disk; one is kept in memory after every epoch
@@ -78,7 +78,7 @@ def fit(
         Random flips and shifts of the images, new in every epoch.
     seed
         Decides the order of the samples, the augmentation and dropout: the same seed gives the same weights on the
-        same machine with the same number of threads. The global random state is left as it was.
+        same machine (networks below a million weights use one thread, larger ones all). The global random state is left as it was.
     device
         ``"cpu"``, ``"cuda"``, …; a GPU if there is one, else the CPU, if None.
     precision
@@ -132,7 +132,7 @@ def fit(
     kept, written = checkpoint.snapshot(), time.monotonic()
     step = history.resumed_at * math.ceil(len(data) / batch_size)
     try:
-        with _bar(progress, steps, step) as bar:
+        with suitable_threads(model), _bar(progress, steps, step) as bar:
             for epoch in range(history.resumed_at, epochs):
                 start, total = time.monotonic(), torch.zeros((), device=device)
                 model.train()
@@ -140,6 +140,8 @@ def fit(
                     for batch in _batches(data, batch_size, generator, augment):
                         for group, peak in zip(opt.param_groups, peaks, strict=True):
                             group["lr"] = peak * _factor(schedule, step, steps)
+                        if isinstance(objective, Objective):
+                            objective.before_step(step, steps)
                         with torch.autocast(device.type, autocast, enabled=autocast is not None):
                             loss = objective(model, batch)
                         opt.zero_grad()

@@ -20,6 +20,9 @@ class Objective:
     def start(self, model: nn.Module, data: Split, *, augmented: bool, device: torch.device) -> None:
         """Get ready before the first step; `augmented` says that the images change from epoch to epoch."""
 
+    def before_step(self, step: int, total_steps: int) -> None:
+        """Learn that the next loss is that of step 0, 1, … of `total_steps`, for a loss that changes on the way."""
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of the batch, a scalar."""
         raise NotImplementedError
