@@ -131,7 +131,7 @@ plt.show()
 #
 # *Difficulty ●○○ · 5 minutes · you will have: soft targets.*
 #
-# Complete `soften`: from logits of shape `(N, classes)` and a temperature to probabilities of the same shape.
+# Complete `my_soften`: from logits of shape `(N, classes)` and a temperature to probabilities of the same shape.
 
 
 # %% exercise="soften"
