@@ -112,9 +112,11 @@ class Difference:
     mean, low, high : float
     seeds : int
     unit : str
-        For printing: ``"points"`` are percentage points, hundredths of the numbers themselves.
+        For printing: ``"points"`` and ``"%"`` are hundredths of the numbers themselves.
     of : str
         What was repeated, for printing.
+    signed : bool
+        Print a plus sign: for differences.
     """
 
     mean: float
@@ -123,6 +125,7 @@ class Difference:
     seeds: int
     unit: str = "points"
     of: str = "seeds"
+    signed: bool = True
 
     @property
     def verdict(self) -> str:
@@ -133,20 +136,21 @@ class Difference:
 
     def text(self) -> str:
         """Return the mean and its interval in words."""
-        factor = 100 if self.unit == "points" else 1
-        mean, low, high = (_signed(factor * v) for v in (self.mean, self.low, self.high))
-        return f"{mean} {self.unit} (95 % interval {low} to {high}, {self.seeds} {self.of})"
+        factor = 100 if self.unit in ("points", "%") else 1
+        mean, low, high = (_number(factor * v, self.signed) for v in (self.mean, self.low, self.high))
+        return f"{mean} {self.unit}".rstrip() + f" (95 % interval {low} to {high}, {self.seeds} {self.of})"
 
     def __repr__(self) -> str:
         return self.text()
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}" if abs(value) < 100 else f"{value:+,.0f}"
+def _number(value: float, signed: bool) -> str:
+    text = f"{abs(value):.2f}" if abs(value) < 100 else f"{abs(value):,.0f}"
+    return ("-" if value < 0 else "+" if signed else "") + text
 
 
 def interval(
-    values: Sequence[float], confidence: float = 0.95, *, unit: str = "points", of: str = "seeds"
+    values: Sequence[float], confidence: float = 0.95, *, unit: str = "", of: str = "seeds", signed: bool = False
 ) -> Difference:
     """Return the mean of independent measurements, one a seed, with Student's t interval.
 
@@ -162,7 +166,9 @@ def interval(
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise KdlabError(f"expected at least two finite numbers, one a seed, got {values!r}. Run more seeds.")
     half = stats.sem(array) * stats.t.ppf((1 + confidence) / 2, len(array) - 1)
-    return Difference(float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array), unit, of)
+    return Difference(
+        float(array.mean()), float(array.mean() - half), float(array.mean() + half), len(array), unit, of, signed
+    )
 
 
 def paired(
@@ -188,7 +194,7 @@ def paired(
         raise KdlabError(
             f"{better} and {than} were not run with the same values of {by!r}. Run both over the same seeds."
         )
-    return interval((first - second.reindex(first.index)).to_numpy(), unit=unit, of=f"{by}s")
+    return interval((first - second.reindex(first.index)).to_numpy(), unit=unit, of=f"{by}s", signed=True)
 
 
 def _column(table, value: str, by: str, chosen: Mapping[str, Any]):

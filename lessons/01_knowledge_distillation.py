@@ -274,7 +274,7 @@ plt.show()
 # %%
 wide = sizes.pivot(index="seed", columns="T")
 claim(
-    "With T² the gradient at T = 32 is about as large as at T = 8; without it, it has all but gone.",
+    "With T² the gradient at T = 32 is about as large as at T = 8.",
     interval(wide["with T²"][32] / wide["with T²"][8], unit="times the gradient at T = 8"),
     above=0.5,
     below=2,
@@ -433,7 +433,7 @@ check.grade("repaired_loss", repaired_loss)
 # %% [markdown]
 # ## Step 4: evaluate
 #
-# The student is a CNN with a twelfth of the teacher's parameters. How much does the teacher help it, and when?
+# The student is a far smaller CNN. How much does the teacher help it, and when?
 
 # %%
 student = models.build("cnn", width=8)
@@ -663,7 +663,7 @@ Markdown(
 # %%
 claim(
     "A student that never saw a bag recognises most bags after one bias is shifted.",
-    interval(taught["recall after"]),
+    interval(taught["recall after"], unit="%"),
     above=0.5,
 )
 

@@ -1,0 +1,33 @@
+"""Random inputs that a learner can type in: small, rounded to one decimal."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def numbers(generator: torch.Generator, *shape: int, scale: float = 2.0) -> torch.Tensor:
+    """Normally distributed numbers of this shape, rounded to one decimal."""
+    return (torch.randn(shape, generator=generator) * scale).round(decimals=1)
+
+
+def integers(generator: torch.Generator, low: int, high: int, *shape: int) -> torch.Tensor:
+    """Whole numbers from `low` to `high`, both included."""
+    return torch.randint(low, high + 1, shape, generator=generator)
+
+
+def integer(generator: torch.Generator, low: int, high: int) -> int:
+    """One whole number from `low` to `high`, both included."""
+    return int(integers(generator, low, high))
+
+
+def pick(generator: torch.Generator, choices: Sequence[T]) -> T:
+    """One of the choices."""
+    return choices[integer(generator, 0, len(choices) - 1)]
+
+
+def shuffled(generator: torch.Generator, count: int) -> torch.Tensor:
+    """The numbers below `count` in random order."""
+    return torch.randperm(count, generator=generator)

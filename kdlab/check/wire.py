@@ -1,0 +1,67 @@
+"""Plain data between processes that do not trust each other: JSON and safetensors in one file, nothing unpickled."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdlab.check.comparing import Foreign, describe
+
+
+def write(path: Path, value: Any) -> None:
+    """Write tensors, arrays, numbers, strings, lists, tuples and dictionaries; of anything else a description."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(_packed(value, tensors))
+    save_file(tensors, path, metadata={"json": text})
+
+
+def read(path: Path) -> Any:
+    """Read what `write` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return _unpacked(json.loads(file.metadata()["json"]), file.get_tensor)
+
+
+def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    numpy = sys.modules.get("numpy")
+    if value is None or type(value) in (bool, float, str):
+        return value
+    if type(value) is int and abs(value) < 2**63:
+        return value
+    if isinstance(value, torch.Tensor):
+        return {"tensor": _stored(value, tensors), "requires_grad": value.requires_grad and value.is_leaf}
+    if numpy and isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind in "biuf":
+        return {"array": _stored(torch.from_numpy(numpy.array(value)), tensors)}
+    if isinstance(value, dict):
+        return {"dict": [[_packed(key, tensors), _packed(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__ if type(value) is list else "tuple": [_packed(item, tensors) for item in value]}
+    return {"foreign": value.words if isinstance(value, Foreign) else describe(value)}
+
+
+def _stored(tensor: torch.Tensor, tensors: dict[str, torch.Tensor]) -> str:
+    name = str(len(tensors))
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    tensors[name] = dense.cpu().contiguous().clone()
+    return name
+
+
+def _unpacked(value: Any, get: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return get(value["tensor"]).requires_grad_(bool(value["requires_grad"]))
+    if "array" in value:
+        return get(value["array"]).numpy()[()]
+    if "dict" in value:
+        return {_unpacked(key, get): _unpacked(item, get) for key, item in value["dict"]}
+    if "list" in value:
+        return [_unpacked(item, get) for item in value["list"]]
+    if "tuple" in value:
+        return tuple(_unpacked(item, get) for item in value["tuple"])
+    return Foreign(str(value["foreign"]))

@@ -1,0 +1,298 @@
+"""Lesson 01's exercises: right answers in other styles, mutants that are no mistakes, oracles from elsewhere."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from kdlab import check
+from kdlab.check.observers.teacher import Teacher
+from kdlab.check.registry import find
+
+
+def soften_with_exponentials(logits, temperature):
+    scaled = logits / temperature
+    powers = torch.exp(scaled - scaled.max(dim=1, keepdim=True).values)
+    return powers / powers.sum(dim=1, keepdim=True)
+
+
+def soften_row_by_row(z, t):
+    rows = []
+    for row in z.tolist():
+        top = max(row)
+        exponentials = [math.exp((x - top) / t) for x in row]
+        rows.append([x / sum(exponentials) for x in exponentials])
+    return torch.tensor(rows)
+
+
+def soften_with_a_module(logits, temperature):
+    return nn.Softmax(dim=-1)(logits.double().mul(1 / temperature))
+
+
+def soften_through_logs(logits, temperature):
+    return (logits / temperature - torch.logsumexp(logits / temperature, dim=1)[:, None]).exp().numpy()
+
+
+def distillation_loss_with_probabilities(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+    with torch.no_grad():
+        target = torch.softmax(teacher_logits / temperature, -1)
+    divergence = nn.KLDivLoss(reduction="batchmean")(F.log_softmax(student_logits / temperature, -1), target)
+    return alpha * temperature * temperature * divergence + nn.CrossEntropyLoss()(student_logits, labels) * (1 - alpha)
+
+
+def distillation_loss_from_the_formula(s, t, y, T=4.0, a=0.9):
+    p, q = (t.detach() / T).softmax(1), (s / T).softmax(1)
+    kl = (p * (p.log() - q.log())).sum() / len(s)
+    hard = -s.log_softmax(1)[torch.arange(len(y)), y].mean()
+    return torch.lerp(hard, T**2 * kl, a)
+
+
+def distillation_loss_image_by_image(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+    total = 0
+    for student, teacher, label in zip(student_logits, teacher_logits, labels, strict=True):
+        target = torch.distributions.Categorical(logits=teacher.detach() / temperature)
+        soft = torch.distributions.kl_divergence(target, torch.distributions.Categorical(logits=student / temperature))
+        hard = torch.logsumexp(student, 0) - student[label]
+        total = total + (1 - alpha) * hard + alpha * temperature**2 * soft
+    return total / len(labels)
+
+
+def distillation_loss_by_cross_entropies(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+    target = F.softmax(teacher_logits.data / temperature, dim=1)
+    entropy = -torch.xlogy(target, target).sum(dim=1).mean()
+    soft = F.cross_entropy(student_logits / temperature, target) - entropy
+    return (1 - alpha) * F.cross_entropy(student_logits, labels) + alpha * soft * temperature**2
+
+
+def cache_logits_batch_by_batch(teacher, images, index, size, batch_size=64):
+    mode, table = teacher.training, None
+    teacher.eval()
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            logits = teacher(images[start : start + batch_size])
+            if table is None:
+                table = torch.full((size, logits.shape[1]), float("nan"))
+            table[index[start : start + batch_size]] = logits
+    teacher.train(mode)
+    return table
+
+
+@torch.no_grad()
+def cache_logits_with_a_loader(teacher, images, index, size, batch_size=64):
+    was = {module: module.training for module in teacher.modules()}
+    teacher.train(False)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, index), batch_size)
+    rows = {int(i): row for batch, places in loader for i, row in zip(places, teacher(batch), strict=True)}
+    for module, training in was.items():
+        module.training = training
+    empty = torch.full_like(next(iter(rows.values())), torch.nan)
+    return torch.stack([rows.get(i, empty) for i in range(size)])
+
+
+def cache_logits_one_by_one(model, x, places, size, batch_size=64):
+    training = model.training
+    model.eval()
+    try:
+        logits = [model(image[None])[0].detach() for image in x]
+    finally:
+        if training:
+            model.train()
+    table = torch.empty(size, len(logits[0])).fill_(float("nan"))
+    for place, row in zip(places.tolist(), logits, strict=True):
+        table[place] = row
+    return table
+
+
+def cache_logits_with_a_copy_and_a_dry_run(teacher, images, index, size, batch_size=64):
+    teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+    table = torch.full((size, teacher(images[:1]).shape[1]), torch.nan)
+    for rows, places in zip(images.split(batch_size), index.split(batch_size), strict=True):
+        table[places] = teacher(rows)
+    return table
+
+
+def cache_logits_by_scatter(teacher, images, index, size, batch_size=64):
+    training = teacher.training
+    teacher.eval()
+    with torch.no_grad():
+        logits = torch.cat([teacher(part) for part in torch.chunk(images, -(-len(images) // batch_size))]).double()
+    teacher.train(training)
+    return logits.new_full((size, logits.shape[1]), math.nan).index_copy(0, index, logits)
+
+
+def repaired_loss_with_log_targets(student_logits, teacher_logits, temperature):
+    student, teacher = (F.log_softmax(z / temperature, dim=1) for z in (student_logits, teacher_logits))
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def repaired_loss_by_sum(student_logits, teacher_logits, temperature):
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.softmax(teacher_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="sum") / student_logits.shape[0]
+
+
+def repaired_loss_by_mean(student_logits, teacher_logits, temperature):
+    student = F.log_softmax(student_logits / temperature, dim=1)
+    teacher = F.softmax(teacher_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher) * student_logits.shape[1]
+
+
+RIGHT = {
+    "soften": [soften_with_exponentials, soften_row_by_row, soften_with_a_module, soften_through_logs],
+    "distillation_loss": [
+        distillation_loss_with_probabilities,
+        distillation_loss_from_the_formula,
+        distillation_loss_image_by_image,
+        distillation_loss_by_cross_entropies,
+    ],
+    "cache_logits": [
+        cache_logits_batch_by_batch,
+        cache_logits_with_a_loader,
+        cache_logits_one_by_one,
+        cache_logits_by_scatter,
+        cache_logits_with_a_copy_and_a_dry_run,
+    ],
+    "repaired_loss": [repaired_loss_with_log_targets, repaired_loss_by_sum, repaired_loss_by_mean],
+}
+
+_LAST = "the classes are the last of two dimensions"
+_IMPLICIT = "torch takes the last of two dimensions by itself, with a warning"
+
+
+def _softmax_along(line: str, *lines: str) -> dict[str, str]:
+    changes = {}
+    for whole in (line, *lines):
+        changes[f"{whole} => {whole.replace('dim=1', 'dim=-1')}"] = _LAST
+        changes[f"{whole} => {whole.replace(', dim=1', '')}"] = _IMPLICIT
+    return changes
+
+
+EQUIVALENT = {
+    "soften": {
+        "return torch.softmax(logits / temperature, dim=1) => return torch.softmax(logits / temperature, dim=-1)": _LAST
+    },
+    "distillation_loss": _softmax_along(
+        "student = F.log_softmax(student_logits / temperature, dim=1)",
+        "teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)",
+    ),
+    "repaired_loss": _softmax_along(
+        "student = F.log_softmax(student_logits / temperature, dim=1)",
+        "teacher = F.softmax(teacher_logits / temperature, dim=1)",
+    ),
+    "cache_logits": {
+        "def cache_logits(teacher, images, index, size, batch_size=64): => "
+        "def cache_logits(teacher, images, index, size, batch_size=63):": "smaller batches give the same table",
+        "table = torch.full((size, logits.shape[1]), math.nan) => "
+        "table = torch.full((size, logits.shape[-1]), math.nan)": _LAST,
+    },
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distillation_loss_agrees_with_the_paper_in_float64(seed):
+    exercise = find("distillation_loss")
+    for student, teacher, labels, *rest in exercise.cases(seed):
+        temperature, alpha = [*rest, *(4.0, 0.9)[len(rest) :]]
+        s, t = student.double(), teacher.double()
+        p, q = (t / temperature).softmax(1), (s / temperature).softmax(1)
+        soft = (p * (p / q).log()).sum(1).mean() * temperature**2
+        hard = -s.softmax(1).gather(1, labels[:, None]).log().mean()
+        loss = exercise.reference(s, t, labels, *rest)
+        assert float(loss) == pytest.approx(float((1 - alpha) * hard + alpha * soft), abs=1e-9)
+        reference = find("repaired_loss").reference(s, t, temperature)
+        assert float(reference) == pytest.approx(float(soft), abs=1e-9)
+
+
+def test_gradients_are_right_to_second_sight():
+    student = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    teacher, labels = torch.randn(3, 4, dtype=torch.float64), torch.tensor([0, 3, 1])
+    assert torch.autograd.gradcheck(lambda s: find("distillation_loss").reference(s, teacher, labels), student)
+    assert torch.autograd.gradcheck(lambda s: find("repaired_loss").reference(s, teacher, 3.0), student)
+
+
+def test_cached_logits_are_those_of_each_image_alone():
+    teacher = Teacher(classes=3, side=4, seed=0).eval()
+    images, index = torch.randn(7, 1, 4, 4), torch.tensor([8, 0, 3, 5, 1, 9, 2])
+    table = find("cache_logits").reference(teacher, images, index, 10, batch_size=3)
+    for image, place in zip(images, index, strict=True):
+        torch.testing.assert_close(table[place], teacher(image[None])[0].detach())
+    assert table[[4, 6, 7]].isnan().all()
+
+
+def test_exponentials_that_overflow_pass_with_a_remark():
+    def soften(logits, temperature):
+        exponentials = (logits / temperature).exp()
+        return exponentials / exponentials.sum(dim=1, keepdim=True)
+
+    outcome = check.soften(soften)
+    assert outcome.passed
+    assert "overflows" in outcome.hint
+
+
+def test_the_body_handed_out_is_not_attempted_and_each_repair_is_counted():
+    def handed_out(student_logits, teacher_logits, temperature):
+        student = F.log_softmax(student_logits / temperature, dim=1)
+        teacher = F.softmax(teacher_logits.softmax(dim=1) / temperature, dim=1)
+        return F.kl_div(student, teacher)
+
+    def one_repaired(student_logits, teacher_logits, temperature):
+        return temperature**2 * handed_out(student_logits, teacher_logits, temperature)
+
+    def two_repaired(student_logits, teacher_logits, temperature):
+        return one_repaired(student_logits, teacher_logits, temperature) * student_logits.shape[1]
+
+    assert check.repaired_loss(handed_out).kind == "untouched"
+    one, two = check.repaired_loss(one_repaired), check.repaired_loss(two_repaired)
+    assert one.says.startswith("Two mistakes remain.") and set(one.mistakes) == {
+        "softened_probabilities",
+        "default_reduction",
+    }
+    assert two.says.startswith("One mistake remains:") and two.mistakes == ("softened_probabilities",)
+    assert one.earned == pytest.approx(1) and two.earned == pytest.approx(2)
+
+
+def test_two_mistakes_at_once_are_both_known():
+    def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+        student = F.log_softmax(student_logits / temperature, dim=1)
+        teacher = F.softmax(teacher_logits.detach() / temperature, dim=1)
+        return alpha * F.cross_entropy(student_logits, labels) + (1 - alpha) * F.kl_div(
+            student, teacher, reduction="sum"
+        )
+
+    assert check.distillation_loss(distillation_loss).kind == "unknown"  # three at once: refused, not named
+
+    def two_of_them(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+        return distillation_loss(student_logits, teacher_logits, labels, temperature, 1 - alpha)
+
+    outcome = check.distillation_loss(two_of_them)
+    assert outcome.mistakes == ("no_square", "summed_over_the_batch")
+    assert outcome.says.startswith("Two mistakes are in here. One of them: The soft part fades")
+
+
+def test_a_pair_of_mistakes_shows_one_that_its_input_shows():
+    def cache_logits(teacher, images, index, size, batch_size=64):
+        teacher.eval()
+        table = torch.full((size, teacher(images[:1]).shape[1]), torch.nan)
+        table[index] = torch.cat([teacher(batch) for batch in images.split(batch_size)])
+        return table
+
+    outcome = check.cache_logits(cache_logits)
+    assert set(outcome.mistakes) == {"left_in_evaluation_mode", "gradient_kept"}
+    assert "hangs on the teacher's graph" in outcome.says
+    assert outcome.case[-1] == ("your table carries a gradient", "True")
+
+
+def test_part_of_the_points_for_a_table_from_a_teacher_left_in_the_wrong_mode():
+    def cache_logits(teacher, images, index, size, batch_size=64):
+        teacher.eval()
+        logits = torch.cat([teacher(batch) for batch in images.split(batch_size)]).detach()
+        table = torch.full((size, logits.shape[1]), torch.nan)
+        table[index] = logits
+        return table
+
+    outcome = check.cache_logits(cache_logits)
+    assert outcome.mistakes == ("left_in_evaluation_mode",)
+    assert outcome.earned == 2
