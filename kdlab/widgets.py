@@ -93,7 +93,8 @@ def soft_target_html(logits: Tensor, temperature: float, picture: np.ndarray, la
     )
     caption = (
         f"T = {temperature:.2f}: entropy {entropy:.2f} bits of at most {np.log2(len(classes)):.2f}; largest "
-        f"probability {probabilities.max().item():.3f}. The true class, {html.escape(classes[label])}, is the orange bar."
+        f"probability {probabilities.max().item():.3f}. The true class, {html.escape(classes[label])}, is the "
+        "orange bar."
     )
     return (
         '<div style="display:flex;gap:24px;align-items:center;max-width:640px">'

@@ -68,7 +68,8 @@ def test_soft_targets(temperature):
 def test_logit_matching_is_torchs_mean_squared_error_and_the_papers_up_to_its_factor():
     student, teacher = logits(0), logits(1)
     agree(logit_loss(student, teacher), torch.nn.MSELoss()(student, teacher).item())
-    squares = [sum((g - z) ** 2 for g, z in zip(*pair, strict=True)) for pair in zip(student.tolist(), teacher.tolist(), strict=True)]  # fmt: skip # noqa: E501
+    rows = zip(student.tolist(), teacher.tolist(), strict=True)
+    squares = [sum((g - z) ** 2 for g, z in zip(*row, strict=True)) for row in rows]
     agree(logit_loss(student, teacher) * CLASSES / 2, sum(squares) / (2 * N))
 
 

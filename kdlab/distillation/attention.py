@@ -77,7 +77,7 @@ def _check_feature(feature: Tensor) -> None:
 class AttentionTransfer(FromFeatures):
     """Learn to be active where the teacher is; numbers of channels may differ, and no regressor is needed.
 
-    A term for a `Sum` with labels or soft targets, usually with a weight of 10 to 100. Several pairs of layers add up.
+    A term for a `Sum` with labels or soft targets; choose its weight on ``val``. Several pairs of layers add up.
 
     Parameters
     ----------

@@ -42,9 +42,14 @@ def decouple(
     """
     check_temperature(temperature)
     check_logits(student_logits, teacher_logits)
-    student_binary, student_rest = _binary_and_rest(student_logits / temperature, labels)
-    teacher_binary, teacher_rest = _binary_and_rest(teacher_logits.detach() / temperature, labels)
-    return _kl(teacher_binary, student_binary), _kl(teacher_rest, student_rest)
+    others = torch.arange(student_logits.shape[1] - 1, device=labels.device)
+    others = others + (others >= labels[:, None])  # (N, classes - 1): every class but the target
+    student = _binary_and_rest(student_logits / temperature, labels, others)
+    teacher = _binary_and_rest(teacher_logits.detach() / temperature, labels, others)
+    tckd, nckd = (
+        F.kl_div(s, t, log_target=True, reduction="none").sum(1) for s, t in zip(student, teacher, strict=True)
+    )
+    return tckd, nckd
 
 
 def decoupled_loss(
@@ -63,17 +68,11 @@ def decoupled_loss(
     return temperature**2 * (alpha * tckd + beta * nckd).mean()
 
 
-def _binary_and_rest(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _binary_and_rest(logits: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log-probabilities of "target or not", (N, 2), and those of the others among themselves."""
-    others = torch.arange(logits.shape[1] - 1, device=logits.device)
-    others = others + (others >= labels[:, None])  # (N, classes - 1): every class but the target
     rest = logits.gather(1, others)
     binary = torch.cat([logits.gather(1, labels[:, None]), rest.logsumexp(1, keepdim=True)], dim=1)
     return F.log_softmax(binary, dim=1), F.log_softmax(rest, dim=1)
-
-
-def _kl(teacher: Tensor, student: Tensor) -> Tensor:
-    return F.kl_div(student, teacher, log_target=True, reduction="none").sum(1)
 
 
 class DecoupledKD(FromLogits):

@@ -78,11 +78,13 @@ def fit(
         Random flips and shifts of the images, new in every epoch.
     seed
         Decides the order of the samples, the augmentation and dropout: the same seed gives the same weights on the
-        same machine (networks below a million weights use one thread, larger ones all). The global random state is left as it was.
+        same machine. (Networks below a million weights use one thread, larger ones all of torch's.) The global random
+        state is left as it was.
     device
         ``"cpu"``, ``"cuda"``, …; a GPU if there is one, else the CPU, if None.
     precision
-        ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 on GPUs that have it, float32 elsewhere.
+        ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the hardware has it and
+        the network is large enough to gain from it.
     progress
         Show a bar; by default everywhere but in worker processes.
     keep
