@@ -81,9 +81,9 @@ def load(name: str) -> Record | None:
         if header["digest"] != fingerprint.of_tensors(tensors):
             raise KeyError("digest")
         return Record(tensors, json.loads(header["facts"]))
-    except FileNotFoundError:
+    except OSError:  # none there, or none that may be read
         return None
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError):
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
         delete(name)
         return None
 
@@ -105,13 +105,6 @@ def clear() -> int:
     for file in files:
         file.unlink(missing_ok=True)
     return len(files)
-
-
-def lock(name: str, seconds: float = -1) -> FileLock:
-    """Return the lock that a kernel holds while it makes the record `name` (``with store.lock(name): …``)."""
-    file = path(name).with_suffix(".lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file, timeout=seconds)
 
 
 def _write(file: Path, raw: bytes) -> None:

@@ -364,6 +364,7 @@ claim(
         "µs",
         better={"network": "narrow and deep"},
         than={"network": "wide and shallow"},
+        by="round",
         unit="µs",
     ),
     above=0,

@@ -162,6 +162,13 @@ def test_full_set_may_lie_there_uncompressed(tiny_full, monkeypatch):
     assert sources.read_full()["train_labels"].shape == (20,)
 
 
+def test_a_wrong_kdlab_data_is_named_not_passed_over(tiny_full, monkeypatch):
+    (tiny_full / "t10k-labels-idx1-ubyte.gz").unlink()
+    monkeypatch.setenv("KDLAB_DATA", str(tiny_full))
+    with pytest.raises(KdlabError, match=r"KDLAB_DATA points at .*, where t10k-labels-idx1-ubyte"):
+        sources.read_full()
+
+
 def test_a_missing_full_set_lists_every_way_to_get_it(tiny_full):
     with pytest.raises(KdlabError) as caught:
         sources.read_full()

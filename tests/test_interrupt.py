@@ -1,10 +1,14 @@
 """The stop button, pressed in a real kernel."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 from jupyter_client.manager import KernelManager
+
+from kdlab import store
 
 SETUP = """
 import os
@@ -86,3 +90,28 @@ def test_a_stopped_experiment_goes_on_from_what_its_workers_had_done(kernel):
     again = execute(client, cell)
     epochs = [int(line.split()[-1]) for line in again.splitlines() if re.match(r"^\d+\s+1[12]\s", line)]
     assert epochs == [40, 40] and "Warning" not in again, again
+
+
+KILLED = """
+from kdlab import data, models
+from kdlab.training import fit
+model = models.build("cnn", width=8)
+fit(model, data.load(scale="laptop").train.sample(1000), epochs=400, progress=False)
+"""
+
+
+def test_a_killed_process_is_resumed_by_the_next_one():
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not list((store.home() / "store").glob("fit-*.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    (record,) = (store.home() / "store").glob("fit-*.safetensors")
+    done = len(store.load(record.stem).facts["rows"])
+    assert 0 < done < 400
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as process:
+        while len(store.load(record.stem).facts["rows"]) == done and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    later = store.load(record.stem).facts
+    assert len(later["rows"]) > done and [row["epoch"] for row in later["rows"]] == [*range(1, len(later["rows"]) + 1)]

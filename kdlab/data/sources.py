@@ -81,6 +81,8 @@ def read_full(download: bool = False) -> Arrays:
     KdlabError
         If no copy is found (the message lists every way to get one) or a file is truncated or altered.
     """
+    if os.environ.get("KDLAB_DATA"):
+        _check_complete(full_folders()[0])
     folder = _first_complete(full_folders())
     if folder is None and download:
         folder = _download()
@@ -102,6 +104,15 @@ def read_full(download: bool = False) -> Arrays:
 
 def _first_complete(folders: list[Path]) -> Path | None:
     return next((f for f in folders if all(_find(f, name) for name in FULL_SHA256)), None)
+
+
+def _check_complete(folder: Path) -> None:
+    missing = [name for name in FULL_SHA256 if _find(folder, name) is None]
+    if missing:
+        raise KdlabError(
+            f"KDLAB_DATA points at {folder}, where {', '.join(missing)} (plain or .gz) cannot be found. Point it at the "
+            "folder that holds all four files of Fashion-MNIST, or unset it."
+        )
 
 
 def _find(folder: Path, name: str) -> Path | None:

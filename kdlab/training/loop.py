@@ -19,7 +19,7 @@ from kdlab.training.history import History
 from kdlab.training.precision import prepare, suitable_threads
 from kdlab.training.protocols import Constraint, CrossEntropy, Objective
 
-_WRITE_EVERY = 5.0  # seconds between checkpoints on disk; one is kept in memory after every epoch
+_WRITE_EVERY = 2.0  # seconds between checkpoints on disk; one is kept in memory after every epoch
 _WARM_UP = 0.1  # fraction of the steps over which the learning rate rises
 
 
