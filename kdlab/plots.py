@@ -72,7 +72,7 @@ def dots(
             ax.plot([found.low, found.high], [row, row], color=colour, lw=2.5, solid_capstyle="butt")
             ax.plot([found.mean] * 2, [row - 0.22, row + 0.22], color=colour, lw=2.5)
         ax.annotate(
-            f"{values.mean():.1f}" if percent else f"{values.mean():.3g}",
+            f"{values.mean():.1f} %" if percent else f"{values.mean():.3g}",
             (1.01, row),
             xycoords=("axes fraction", "data"),
             va="center",

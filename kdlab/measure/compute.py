@@ -48,7 +48,7 @@ class Latency:
 
     def __repr__(self) -> str:
         return (
-            f"{self.median * 1e6:,.0f} µs (IQR {self.iqr * 1e6:,.0f} µs, {self.runs} runs, batch {self.batch}, "
+            f"{self.median * 1e6:,.1f} µs (IQR {self.iqr * 1e6:,.1f} µs, {self.runs} runs, batch {self.batch}, "
             f"{self.threads} thread{'s' if self.threads > 1 else ''})"
         )
 

@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -119,9 +120,9 @@ def fit(
         objective.start(model, data, augmented=augment, device=device)
     extra = list(objective.parameters()) if isinstance(objective, Objective) else []
     opt = _optimizer(optimizer, [*model.parameters(), *extra], lr, momentum, weight_decay)
-    peaks = [group["lr"] for group in opt.param_groups]
     if sparsity is not None:
         sparsity.start(model, steps)
+    run = _Run(model, data, objective, sparsity, opt, steps, schedule, autocast, batch_size, augment, seed)
 
     checkpoint = Checkpoint(name, model, opt, sparsity, extra)
     history = checkpoint.restore() or History()
@@ -132,32 +133,13 @@ def fit(
         return history
 
     kept, written = checkpoint.snapshot(), time.monotonic()
-    step = history.resumed_at * math.ceil(len(data) / batch_size)
+    run.step = history.resumed_at * math.ceil(len(data) / batch_size)
     try:
-        with suitable_threads(model), _bar(progress, steps, step) as bar:
+        with suitable_threads(model), _bar(progress, steps, run.step) as bar:
             for epoch in range(history.resumed_at, epochs):
-                start, total = time.monotonic(), torch.zeros((), device=device)
-                model.train()
-                with _epoch_randomness(seed, epoch, device) as generator:
-                    for batch in _batches(data, batch_size, generator, augment):
-                        for group, peak in zip(opt.param_groups, peaks, strict=True):
-                            group["lr"] = peak * _factor(schedule, step, steps)
-                        if isinstance(objective, Objective):
-                            objective.before_step(step, steps)
-                        with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                            loss = objective(model, batch)
-                        opt.zero_grad()
-                        loss.backward()
-                        if sparsity is not None:
-                            sparsity.before_step(model, step)
-                        opt.step()
-                        if sparsity is not None:
-                            sparsity.after_step(model, step)
-                        total += loss.detach() * len(batch.labels)
-                        step += 1
-                        bar.update()
-                model.eval()
-                row = {"epoch": epoch + 1, "loss": _finite(total.item() / len(data), epoch, lr), "lr": group["lr"]}
+                start = time.monotonic()
+                loss = _finite(run.epoch(epoch, bar), epoch, lr)
+                row = {"epoch": epoch + 1, "loss": loss, "lr": opt.param_groups[0]["lr"]}
                 if val is not None:
                     row["val"] = evaluate(model, val)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", val=f"{row['val']:.3f}", refresh=False)
@@ -172,6 +154,57 @@ def fit(
         raise _interrupt(checkpoint, kept, history, epochs) from None
     checkpoint.write(kept, history, finished=True)
     return history
+
+
+@dataclass
+class _Run:
+    """What stays the same from step to step, and the number of the step."""
+
+    model: nn.Module
+    data: Split
+    objective: Objective | Callable[[nn.Module, Batch], Tensor]
+    sparsity: Constraint | None
+    optimizer: torch.optim.Optimizer
+    steps: int
+    schedule: str
+    autocast: torch.dtype | None
+    batch_size: int
+    augment: bool
+    seed: int
+    step: int = 0
+
+    def __post_init__(self):
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.device = self.data.images.device
+
+    def epoch(self, number: int, bar) -> float:
+        """Show every sample once; returns the mean loss."""
+        total = torch.zeros((), device=self.device)
+        self.model.train()
+        with _epoch_randomness(self.seed, number, self.device) as generator:
+            for batch in _batches(self.data, self.batch_size, generator, self.augment):
+                total += self.learn(batch) * len(batch.labels)
+                self.step += 1
+                bar.update()
+        self.model.eval()
+        return total.item() / len(self.data)
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Take one step of the optimiser; returns the batch's loss."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * _factor(self.schedule, self.step, self.steps)
+        if isinstance(self.objective, Objective):
+            self.objective.before_step(self.step, self.steps)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            loss = self.objective(self.model, batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.sparsity is not None:
+            self.sparsity.before_step(self.model, self.step)
+        self.optimizer.step()
+        if self.sparsity is not None:
+            self.sparsity.after_step(self.model, self.step)
+        return loss.detach()
 
 
 def _interrupt(checkpoint: Checkpoint, kept: dict, history: History, epochs: int) -> Interrupted:
