@@ -11,6 +11,9 @@ from kdlab.experiments import Difference
 class ClaimFailed(AssertionError):
     """A lesson's claim is not borne out by the lesson's own measurement."""
 
+    def _render_traceback_(self) -> list[str]:
+        return [f"This claim does not hold: {self}"]
+
 
 @dataclass(frozen=True)
 class Claim:

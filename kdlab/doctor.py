@@ -10,9 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from kdlab import scale
+
 _PACKAGE = Path(__file__).parent
 _REINSTALL = "from the course's folder: python -m pip install -c constraints.txt -e ."
 _TORCH = "install the two together: python -m pip install --force-reinstall -c constraints.txt torch torchvision"
+_SCALE = f"set KDLAB_SCALE to one of {', '.join(scale.SCALES)}, or unset it"
 _FREE_BYTES = 500_000_000
 
 
@@ -33,7 +36,7 @@ def examine(quick: bool = False) -> list[Line]:
     quick
         Only what needs no import of torch: versions and files (well under a second).
     """
-    lines = [_python(), *_dependencies(), _bundle()]
+    lines = [_python(), *_dependencies(), _bundle(), _try("scale", scale.current, _SCALE)]
     if not quick:
         lines += [_try("torch computes", _torch, _TORCH), _try("torchvision with torch", _torchvision, _TORCH)]
         lines += [_try("data intact", _data, _REINSTALL), _try("store", _store, _move_store()), *_machine()]

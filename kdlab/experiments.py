@@ -1,7 +1,9 @@
 """Seeds x settings -> a table; paired differences with intervals; claims that are checked."""
 
 import itertools
+import linecache
 import os
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,16 @@ from kdlab import scale
 from kdlab.errors import KdlabError
 
 _MOST_JOBS = 8
+
+
+class RunFailed(KdlabError):
+    """A function handed to `run` raised, or returned no row; the message names the call and the line."""
+
+    def __init__(self, message: str, line: int | None = None):
+        super().__init__(message, line)  # both travel from a worker process
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def seeds(count: int) -> range:
@@ -52,6 +64,13 @@ def run(
     -------
     pandas.DataFrame
         One row a run, in the order of settings, then seeds: the setting, ``seed``, and what `function` returned.
+
+    Raises
+    ------
+    RunFailed
+        If a call of `function` raises, or returns anything but a dictionary.
+    KdlabError
+        If there is nothing to run.
     """
     import pandas as pd
     from joblib import Parallel, delayed
@@ -69,9 +88,12 @@ def run(
         else:
             pool = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
             found = pool(delayed(_one_in_worker)(function, i, *call) for i, call in enumerate(calls))
-        for i, row in found:
-            rows[i] = row
-            bar.update()
+        try:
+            for i, row in found:
+                rows[i] = row
+                bar.update()
+        except RunFailed as failed:
+            raise _with_line(failed, function) from None
     return pd.DataFrame(rows)
 
 
@@ -98,9 +120,32 @@ def _one(function, number: int, setting: dict, seed: int) -> tuple[int, dict]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # in this process too, so that a result does not depend on where it was computed
     try:
-        return number, {**setting, "seed": seed, **function(seed=seed, **setting)}
+        row = function(seed=seed, **setting)
+    except Exception as error:
+        own = getattr(getattr(function, "__code__", None), "co_filename", None)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+        reason = str(error) if isinstance(error, KdlabError) else f"{type(error).__name__}: {error}"
+        message = " ".join(f"{_call(function, setting, seed)} failed. {reason}".split())
+        raise RunFailed(message, lines[-1] if lines else None) from None
     finally:
         torch.set_num_threads(before)
+    if not isinstance(row, Mapping):
+        raise RunFailed(
+            f"{_call(function, setting, seed)} returned {type(row).__name__}; expected a dictionary, one row."
+        )
+    return number, {**setting, "seed": seed, **row}
+
+
+def _call(function, setting: dict, seed: int) -> str:
+    arguments = ", ".join(f"{name}={value!r}"[:60] for name, value in {"seed": seed, **setting}.items())
+    return f"{getattr(function, '__name__', 'the function')}({arguments})"
+
+
+def _with_line(failed: RunFailed, function) -> RunFailed:
+    """Add the text of the line: this process knows the notebook's cells, a worker does not."""
+    message, line = failed.args
+    text = linecache.getline(function.__code__.co_filename, line).strip() if line else ""
+    return RunFailed(f"{message} In line {line}: {text}" if text else message, line)
 
 
 @dataclass(frozen=True)
@@ -145,7 +190,8 @@ class Difference:
 
 
 def _number(value: float, signed: bool) -> str:
-    text = f"{abs(value):.2f}" if abs(value) < 100 else f"{abs(value):,.0f}"
+    digits = 3 if 0 < abs(value) < 0.1 and not signed else 2
+    text = f"{abs(value):.{digits}f}" if abs(value) < 100 else f"{abs(value):,.0f}"
     return ("-" if value < 0 else "+" if signed else "") + text
 
 

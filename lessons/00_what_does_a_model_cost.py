@@ -4,7 +4,7 @@
 # **Question.** A network gets most images right. What did that cost, and how do I know that it is true?
 #
 # **Answer.** A network has five prices: its parameters, its bytes on disk, the arithmetic of one prediction, the time
-# of one prediction, and what it gets wrong. Each has its own way of being measured badly. This lesson measures all five
+# of one prediction, and how often it is right. Each has its own way of being measured badly. This lesson measures all five
 # on three small networks, and shows why one training run proves nothing.
 #
 # **Explanation.** The rest of the course makes networks smaller. "Smaller" is a claim about a price, and "without loss"
@@ -67,7 +67,8 @@ plots.gallery(
 # - a **CNN**: three strided convolutions, then an average over positions and a linear layer;
 # - a **ResNet**: three stages of residual blocks.
 #
-# Each is a plain `nn.Module` of about twenty lines in `kdlab/models/networks.py`. The CNN in full:
+# Each is a plain `nn.Module` of about twenty lines in `kdlab/models/networks.py`. The layers of the CNN (its
+# `forward` also averages over positions):
 
 # %%
 models.build("cnn", width=8)
@@ -191,7 +192,7 @@ check.grade("conv_cost", conv_cost)
 # ## Price 3: bytes on disk
 #
 # A file holds every number of the network (parameters, and the running statistics of batch norm) and a short list of
-# their names. At 4 bytes a number the file is a little more than four times the parameters.
+# their names. A number takes 4 bytes, so the file has a little more than four bytes for every parameter.
 
 # %%
 networks = {
@@ -235,7 +236,7 @@ plt.semilogy(range(1, len(calls) + 1), calls, marker="o", ms=4)
 plt.axhline(
     np.median(calls[5:]), color=plots.COLOURS[1], ls="--", label="median after five calls"
 )
-plt.title("The first calls are not like the others")
+plt.title("The first call is slow, and now and then another")
 plt.xlabel("call")
 plt.ylabel("time of one call (µs)")
 plt.legend()
@@ -248,9 +249,9 @@ Markdown(
 )
 
 # %% [markdown]
-# So: **warm up** before measuring, repeat, and report the **median** with the distance between the quartiles (IQR),
-# which one slow call cannot move. And **fix the number of threads**: two threads on a busy machine can be slower than
-# one, and a number without its thread count means nothing.
+# So: **warm up** before measuring, because of the first call. Repeat, and report the **median** with the distance between
+# the quartiles (IQR), because one slow call cannot move them. And **fix the number of threads**: two threads on a busy
+# machine can be slower than one, and a number without its thread count means nothing.
 
 # %% [markdown]
 # ### Exercise 2: a clock that is not fooled
@@ -258,9 +259,10 @@ Markdown(
 # *Difficulty ●●○ · 10 minutes · you will have: a latency you can defend.*
 #
 # Complete `median_latency`: `run()` is the thing to time, `clock()` returns seconds. Call `run` `warmup` times without
-# measuring, then `repeats` times with one measurement each, and return the median of the measurements in seconds. While
-# you measure, torch must use one thread (`torch.set_num_threads(1)`); afterwards it must have as many as before, even
-# if `run` fails.
+# measuring, then `repeats` times with one measurement each, and return the median of the measurements in seconds (of an
+# even number of measurements: the mean of the two in the middle). While you measure, torch must use one thread
+# (`torch.set_num_threads(1)`); afterwards it must have as many as before, even if `run` raises an exception, which you
+# let pass on.
 
 
 # %% exercise="median_latency"
@@ -315,7 +317,9 @@ check.grade("median_latency", median_latency)
 # ### Does arithmetic predict time?
 #
 # Papers report MACs because they are easy to count. Here are two networks: one narrow and deep, one wide and shallow.
-# Both are timed five times in turn, so that a machine that gets busy meets both.
+# Both are timed in turn, in several rounds, so that a machine that gets busy meets both.
+#
+# The library's `run` calls a function for every setting and collects what it returns in a table.
 
 # %%
 contestants = {
@@ -358,7 +362,19 @@ Markdown(
 
 # %%
 claim(
-    "A network with fewer MACs can take longer: latency does not follow MACs.",
+    "The narrow, deep network has fewer MACs.",
+    f"{deep[0]:,} against {wide[0]:,}",
+    holds=deep[0] < wide[0],
+)
+
+# %% [markdown]
+# Every claim of this course is judged by the notebook itself. For a measured difference it gives the mean over several
+# repetitions and a **95 % interval**, and the *whole* interval has to lie on the right side. Exercise 3 shows where the
+# interval comes from.
+
+# %%
+claim(
+    "It takes longer all the same: latency does not follow MACs.",
     paired(
         timings,
         "µs",
@@ -370,13 +386,10 @@ claim(
     above=0,
 )
 
-# %%
-assert deep[0] < wide[0]
-
 # %% [markdown]
 # Every layer has a fixed cost of being called, of reading its input and of writing its output. A deep network of tiny
-# layers pays that cost many times and has little arithmetic to hide it. On a GPU the effect is larger. So when this
-# course says *faster*, it shows a time.
+# layers pays that cost many times and has little arithmetic to hide it (Dehghani 2022 collects many such cases). So when
+# this course says *faster*, it shows a time.
 
 # %% [markdown]
 # ## Price 5: what it gets right
@@ -397,7 +410,7 @@ for n, (low, high) in zip(sample_sizes, intervals, strict=True):
     plt.plot([n, n], [100 * low, 100 * high], lw=5, solid_capstyle="butt")
 plt.axhline(88, color="black", lw=0.8)
 plt.xscale("log")
-plt.title("The same accuracy of 88 % on more and more images")
+plt.title("88 % right: four times the images halve the interval")
 plt.xlabel("images")
 plt.ylabel("95 % interval (%)")
 plt.show()
@@ -405,7 +418,8 @@ plt.show()
 # %% [markdown]
 # ### All prices at once
 #
-# `measure.prices` gives them all as one row. Rows make the tables and figures of the later lessons.
+# `measure.prices` gives them all as one row; `low` and `high` bound the accuracy's binomial interval. Rows make the
+# tables and figures of the later lessons.
 
 # %%
 for number, net in enumerate(networks.values()):
@@ -431,9 +445,8 @@ plots.table(
 # ## One seed is no evidence
 #
 # The binomial interval speaks of other *images*. It says nothing of other *training runs*. Here the same network is
-# trained ten times with the same settings. Only the **seed** differs: the initial weights and the order of the samples.
-#
-# `run` calls a function for every seed and setting, side by side on all cores, and returns a table.
+# trained several times with the same settings. Only the **seed** differs: the initial weights and the order of the
+# samples. `run` trains them side by side, on all cores.
 
 
 # %%
@@ -457,34 +470,38 @@ plots.dots(
 )
 
 # %%
-distance = 100 * (spread["val"].max() - spread["val"].min())
 published = (
     75.48 - 74.92
 )  # CRD over plain KD, WRN-40-2 to WRN-16-2 on CIFAR-100: Tian 2020, table 1
+accuracies = 100 * spread["val"].to_numpy()
+pairs = np.abs(accuracies[:, None] - accuracies)[np.triu_indices(len(accuracies), k=1)]
 Markdown(
-    f"The best and the worst of {len(spread)} seeds lie **{distance:.2f} points** apart (standard deviation "
-    f"{100 * spread['val'].std():.2f}). For comparison: a well-known paper on distillation improves on plain distillation "
-    f"by {published:.2f} points (Tian, Krishnan & Isola 2020, table 1, first column)."
+    f"Take two of these runs at random: on average they differ by **{pairs.mean():.2f} points**, at most by "
+    f"{pairs.max():.2f}. In {np.mean(pairs > published):.0%} of the pairs the difference is larger than "
+    f"{published:.2f} points, by which a well-known paper on distillation improves on plain distillation (Tian, Krishnan "
+    "& Isola 2020, table 1, first column; means over several runs, on another data set: compare the sizes only)."
 )
 
 # %%
 claim(
-    "Seed-to-seed spread on the same settings is larger than a published gain of half a point.",
-    f"range over {len(spread)} seeds: {distance:.2f} points; published gain: {published:.2f} points",
-    holds=distance > published,
+    "Two runs of the same recipe can differ by more than a published gain of half a point.",
+    f"largest difference among {len(spread)} seeds: {pairs.max():.2f} points; published gain: {published:.2f} points",
+    holds=pairs.max() > published,
 )
 
 # %% [markdown]
-# Had we called the lucky run "our method" and the unlucky one "the baseline", we would have published a gain made of
-# nothing. The protection is cheap: several seeds, the **same** seeds for both methods, and an interval on the difference.
+# With one run each, the lucky one called "our method" and the unlucky one "the baseline", we would have found a gain made
+# of nothing. The protection is cheap: several seeds, the **same** seeds for both methods, and an interval on the
+# difference.
 
 # %% [markdown]
 # ### Exercise 3: a paired interval
 #
 # *Difficulty ●●○ · 10 minutes · you will have: the test that every claim of this course has to pass.*
 #
-# Complete `paired_interval`: `a` and `b` hold one accuracy a seed, in the same order. Return
-# `(mean_difference, low, high)` of `a - b`, where `low` and `high` bound the 95 % interval of the mean:
+# Complete `paired_interval`: `a` and `b` hold one accuracy a seed, in the same order, as lists or arrays. Return
+# `(mean_difference, low, high)` of `a - b`, where `low` and `high` bound the interval of the mean at the given
+# `confidence` (0.95 for 95 %):
 #
 # $$\bar d \pm t_{n-1}\,\frac{s_d}{\sqrt n}, \qquad d_i = a_i - b_i ,$$
 #
@@ -554,13 +571,16 @@ reading = {
 Markdown(f"Label smoothing minus plain: **{gain.text()}**. {reading[gain.verdict]}")
 
 # %% [markdown]
-# Where the interval holds zero, "cannot tell" is the result, and one worth writing down. More seeds make the interval
-# narrower; choosing among seeds makes it say whatever we like.
+# Compare the figure with the sentence. The two drawn intervals each hold the luck of the seeds, and may overlap. The
+# paired interval has taken out what both methods share with a seed, and can be narrower.
+#
+# Where the paired interval holds zero, "cannot tell" is the result, and one worth writing down. More seeds make the
+# interval narrower; picking the seeds that suit us could produce either answer.
 
 # %% [markdown]
 # ## Why test data is looked at once
 #
-# Suppose fifty variants of a method are all exactly equally good. Score each on the same number of test images and keep
+# Suppose many variants of a method are all exactly equally good. Score each on the same number of test images and keep
 # the best. How good does the winner look?
 
 # %%
@@ -628,7 +648,8 @@ measure.accuracy(cnn, fashion.test, final=True)
 # </details>
 # <details><summary>3. Method A beats B by 0.3 points on one seed, with 10,000 test images. What do you know?</summary>
 #
-# Nearly nothing. The binomial interval alone is wider than that, and the spread over seeds comes on top of it.
+# Nearly nothing. Other seeds would give another difference, and this one may be luck. (The two accuracies share their
+# images, so what counts is on how many images the two disagree; but one run each cannot tell method from seed.)
 # </details>
 #
 # ## Further reading

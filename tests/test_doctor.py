@@ -149,3 +149,9 @@ def test_store_is_shown_and_cleared(tmp_path, monkeypatch, capsys):
 def test_lab_settings_are_json():
     overrides = cli._JUPYTER / "labconfig" / "default_setting_overrides.json"
     assert json.loads(overrides.read_text())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+def test_an_unknown_scale_fails_with_what_to_set(monkeypatch):
+    monkeypatch.setenv("KDLAB_SCALE", "FULL")
+    (line,) = [line for line in doctor.examine(quick=True) if line.name == "scale"]
+    assert line.ok is False and "one of smoke, laptop, full" in line.remedy

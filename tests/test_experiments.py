@@ -11,7 +11,7 @@ from scipy import stats
 from kdlab import experiments
 from kdlab.claims import Claim, ClaimFailed, claim
 from kdlab.errors import KdlabError
-from kdlab.experiments import Difference, interval, paired, run
+from kdlab.experiments import Difference, RunFailed, interval, paired, run
 
 
 def row(seed, factor=1):
@@ -55,8 +55,20 @@ def test_an_error_in_a_worker_arrives_whole():
     def bad(seed):
         raise KdlabError("temperature is 0; expected a number above 0.")
 
-    with pytest.raises(KdlabError, match="temperature is 0"):
-        run(bad, over=2, jobs=2, progress=False)
+    with pytest.raises(RunFailed, match=r"bad\(seed=0\) failed. temperature is 0; .* In line \d+: raise KdlabError"):
+        run(bad, over=[0], jobs=2, progress=False)
+
+
+def test_a_failing_function_is_told_in_one_line_with_its_call_and_line():
+    def bad(seed, width):
+        return {"x": undefined_name}  # noqa: F821
+
+    with pytest.raises(RunFailed) as caught:
+        run(bad, {"width": [8]}, over=[3], jobs=1, progress=False)
+    assert str(caught.value).startswith("bad(seed=3, width=8) failed. NameError: name 'undefined_name' is not defined")
+    assert "In line" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(RunFailed, match="returned float; expected a dictionary"):
+        run(lambda seed: 0.5, over=1, jobs=1, progress=False)
 
 
 def test_interval_is_scipys():
@@ -108,8 +120,9 @@ def test_a_claim_is_judged_by_its_whole_interval(monkeypatch, bounds, holds):
         made = claim("It helps.", FIRM, **bounds)
         assert made.verdict == "holds" and "+3.00 points (95 % interval +2.00 to +4.00, 5 seeds)" in repr(made)
     else:
-        with pytest.raises(ClaimFailed, match=r"It helps\. Measured"):
+        with pytest.raises(ClaimFailed, match=r"It helps\. Measured") as caught:
             claim("It helps.", FIRM, **bounds)
+        assert len(caught.value._render_traceback_()) == 1
 
 
 def test_smoke_scale_judges_nothing_and_says_so(monkeypatch):

@@ -92,6 +92,29 @@ def test_stopped_and_run_again_gives_the_same_network_as_never_stopped(fashion, 
     assert torch.equal(weights(model), weights(whole))
 
 
+def test_a_stopped_network_with_other_settings_is_another_run(fashion):
+    model = cnn()
+    with pytest.raises(Interrupted):
+        fit(model, fashion.train, objective=StopAt(13), epochs=4, progress=False)
+    half_trained = weights(model)
+    other = fit(model, fashion.train, objective=StopAt(None), epochs=2, progress=False)
+    assert not other.recalled and other.resumed_at == 0 and len(other.rows) == 2
+    assert not torch.equal(weights(model), half_trained)
+    again = fit(cnn(), fashion.train, objective=StopAt(None), epochs=2, progress=False)
+    assert not again.recalled  # what began half trained is not taken for a run that began fresh
+
+
+def test_stopped_twice_still_gives_the_same_network(fashion):
+    settings = {"epochs": 4, "seed": 1, "progress": False}
+    whole, model = cnn(), cnn()
+    fit(whole, fashion.train, objective=StopAt(None), keep=False, **settings)
+    for steps in (8, 6):
+        with pytest.raises(Interrupted):
+            fit(model, fashion.train, objective=StopAt(steps), **settings)
+    history = fit(model, fashion.train, objective=StopAt(None), **settings)
+    assert history.resumed_at == 2 and torch.equal(weights(model), weights(whole))
+
+
 def test_a_finished_run_is_recalled_not_trained_again(fashion):
     model, again = cnn(), cnn()
     first = fit(model, fashion.train, epochs=2, progress=False)
@@ -296,6 +319,12 @@ def test_bad_data_is_named(fashion):
         fit(nn.Conv2d(1, 3, 3), fashion.train)
     with pytest.raises(KdlabError, match=r"expected a split"):
         fit(cnn(), [(1, 2)])
+    with pytest.raises(KdlabError, match=r"expected a split .* got CNN"):
+        fit(fashion.train, cnn())
+    with pytest.raises(KdlabError, match=r"objective is 'distill'"):
+        fit(cnn(), fashion.train, objective="distill")
+    with pytest.raises(KdlabError, match=r"returned shape \(128, 10\); expected one number"):
+        fit(cnn(), fashion.train, objective=lambda model, batch: model(batch.images), progress=False)
 
 
 def test_divergence_is_told_and_leaves_no_record(fashion):
@@ -307,6 +336,8 @@ def test_divergence_is_told_and_leaves_no_record(fashion):
 def test_unknown_network_and_setting():
     with pytest.raises(KdlabError, match="expected one of 'mlp', 'cnn', 'resnet'"):
         models.build("vit")
+    with pytest.raises(KdlabError, match="width is 0; expected at least 1"):
+        models.build("cnn", width=0)
     with pytest.raises(KdlabError, match="no setting depth; expected some of width"):
         models.build("cnn", depth=3)
 

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from torch import Tensor, nn
 
@@ -11,8 +12,8 @@ from kdlab.errors import KdlabError
 
 def check_temperature(temperature: float) -> None:
     """Raise `KdlabError` unless T is a finite number above 0."""
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise KdlabError(f"temperature is {temperature}; expected a number above 0. Usual values are 1 to 20.")
+    if not isinstance(temperature, Real) or not (math.isfinite(temperature) and temperature > 0):
+        raise KdlabError(f"temperature is {temperature!r}; expected a number above 0. Usual values are 1 to 20.")
 
 
 def check_alpha(alpha: float) -> None:

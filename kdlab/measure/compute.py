@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.errors import KdlabError
-from kdlab.training.evaluation import device_of, eval_mode
+from kdlab.training.evaluation import check_images, device_of, eval_mode
 
 
 def macs(model: nn.Module, images: Tensor) -> int:
@@ -22,6 +22,7 @@ def macs(model: nn.Module, images: Tensor) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    check_images(images)
     counter = FlopCounterMode(display=False)
     with eval_mode(model), counter:
         model(images[:1].to(device_of(model)))

@@ -39,6 +39,10 @@ def build(name: str, seed: int = 0, **settings) -> nn.Module:
     unknown = set(settings) - set(known)
     if unknown:
         raise KdlabError(f"{name!r} has no setting {', '.join(sorted(unknown))}; expected some of {', '.join(known)}.")
+    for setting, value in settings.items():
+        smallest = min(value, default=1) if isinstance(value, tuple | list) else value
+        if not isinstance(smallest, int) or smallest < 1:
+            raise KdlabError(f"{setting} is {value!r}; expected at least 1, in whole numbers.")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = NETWORKS[name](**settings)

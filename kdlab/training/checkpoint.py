@@ -1,6 +1,7 @@
 """A training run on disk: named by everything that decides its result, so it can be resumed or recalled."""
 
 import weakref
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,13 @@ from torch import Tensor, nn
 from kdlab import fingerprint, store
 from kdlab.data import Split
 from kdlab.training.history import History
+
+
+class _Stopped(NamedTuple):
+    name: str
+    began_as: str  # fingerprints of the network
+    left_as: str
+
 
 _interrupted: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
@@ -21,9 +29,6 @@ def name_of(model: nn.Module, data: Split, settings: dict, parts: list) -> str |
     identity = fingerprint.of_model(model)
     if identity is None or any(d is None for d in descriptions):
         return None
-    earlier, weights = _interrupted.get(model, (None, None))
-    if earlier is not None and identity == weights:
-        return earlier  # the stop button left this very network half trained: the same run goes on
     everything = {
         "model": identity,
         "data": data.digest,
@@ -32,6 +37,16 @@ def name_of(model: nn.Module, data: Split, settings: dict, parts: list) -> str |
         "code": fingerprint.of_code("training", "data"),
         "torch": torch.__version__,
     }
+    stopped = _interrupted.get(model)
+    if stopped is not None and identity == stopped.left_as:
+        # the stop button left this very network half trained: with the same settings, the same run goes on
+        same_run = _name({**everything, "model": stopped.began_as})
+        if same_run == stopped.name:
+            return same_run
+    return _name(everything)
+
+
+def _name(everything: dict) -> str:
     return "fit-" + fingerprint.of_settings(everything)
 
 
@@ -43,9 +58,15 @@ def _describe(part) -> list | None:
     return None if settings is None or code is None else [settings, code]
 
 
-def mark_interrupted(model: nn.Module, name: str) -> None:
-    """Remember that this network, as it is now, belongs to the unfinished run `name`."""
-    _interrupted[model] = (name, fingerprint.of_model(model))
+def mark_interrupted(model: nn.Module, name: str, began_as: str) -> None:
+    """Remember that this network, as it is now, belongs to the unfinished run `name`, which `began_as` another."""
+    _interrupted[model] = _Stopped(name, began_as, fingerprint.of_model(model))
+
+
+def identity_before(model: nn.Module) -> str | None:
+    """Return what the run that `model` is about to enter began as: itself, unless it was stopped half trained."""
+    identity, stopped = fingerprint.of_model(model), _interrupted.get(model)
+    return stopped.began_as if stopped is not None and stopped.left_as == identity else identity
 
 
 class Checkpoint:

@@ -47,10 +47,20 @@ def predict(model: nn.Module, data: Split | Tensor, batch_size: int = 500) -> Te
         If the network refuses the images, or returns anything but (N, classes).
     """
     images = data.images if isinstance(data, Split) else data
+    check_images(images)
     device = device_of(model)
     with eval_mode(model), suitable_threads(model):
         parts = [_logits(model, part.to(device)) for part in images.split(batch_size)]
     return torch.cat(parts)
+
+
+def check_images(images) -> None:
+    """Raise `KdlabError` unless `images` is a tensor of shape (N, C, H, W)."""
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise KdlabError(
+            f"expected images of shape (N, C, H, W), got {found}. One image of a split is split.images[:1]."
+        )
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from kdlab.data import Batch, Split
 from kdlab.data.splits import check_labels
 from kdlab.errors import KdlabError
 from kdlab.training.augmentation import flip_and_shift
-from kdlab.training.checkpoint import Checkpoint, mark_interrupted, name_of
+from kdlab.training.checkpoint import Checkpoint, identity_before, mark_interrupted, name_of
 from kdlab.training.evaluation import check_open, evaluate, predict
 from kdlab.training.history import History
 from kdlab.training.precision import prepare, suitable_threads
@@ -114,6 +114,7 @@ def fit(
     settings |= {"val": val.digest if val is not None else None, "bfloat16": autocast is not None}
     storable = keep and isinstance(optimizer, str)
     name = name_of(model, data, settings, [objective, sparsity]) if storable else None
+    began_as = identity_before(model)
 
     steps = epochs * math.ceil(len(data) / batch_size)
     if isinstance(objective, Objective):
@@ -151,7 +152,7 @@ def fit(
                     checkpoint.write(kept, history)
                     written = time.monotonic()
     except KeyboardInterrupt:
-        raise _interrupt(checkpoint, kept, history, epochs) from None
+        raise _interrupt(checkpoint, kept, history, epochs, began_as) from None
     checkpoint.write(kept, history, finished=True)
     return history
 
@@ -197,6 +198,7 @@ class _Run:
             self.objective.before_step(self.step, self.steps)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             loss = self.objective(self.model, batch)
+        _check_loss(loss)
         self.optimizer.zero_grad()
         loss.backward()
         if self.sparsity is not None:
@@ -207,12 +209,12 @@ class _Run:
         return loss.detach()
 
 
-def _interrupt(checkpoint: Checkpoint, kept: dict, history: History, epochs: int) -> Interrupted:
+def _interrupt(checkpoint: Checkpoint, kept: dict, history: History, epochs: int, began_as: str) -> Interrupted:
     done = len(history.rows)
     if checkpoint.name is None:
         return Interrupted(f"Stopped in epoch {done + 1} of {epochs}. This run is not kept: it starts anew next time.")
     checkpoint.write(kept, history)
-    mark_interrupted(checkpoint.model, checkpoint.name)
+    mark_interrupted(checkpoint.model, checkpoint.name, began_as)
     return Interrupted(f"Stopped after {done} of {epochs} epochs. Run the cell again to go on from there.")
 
 
@@ -236,7 +238,14 @@ def _check_settings(epochs, batch_size, lr, momentum, weight_decay, schedule, pr
 
 def _check_data(model: nn.Module, data: Split, val: Split | None, objective) -> None:
     if not isinstance(data, Split) or len(data) == 0:
-        raise KdlabError(f"expected a split with images, such as fashion.train, got {data!r}.")
+        found = repr(data) if isinstance(data, Split) else type(data).__name__
+        raise KdlabError(f"expected a split with images, such as fashion.train, as the second argument, got {found}.")
+    if not isinstance(model, nn.Module):
+        raise KdlabError(f"expected a network as the first argument, got {type(model).__name__}.")
+    if not callable(objective):
+        raise KdlabError(
+            f"objective is {objective!r}; expected an objective such as Distill(teacher), or a function (model, batch)."
+        )
     if data.sealed:
         raise KdlabError("This is test data; a network that has learned from it cannot be judged on it. Use train.")
     classes = predict(model, data.images[:2]).shape[1]
@@ -282,6 +291,15 @@ def _batches(data: Split, size: int, generator: torch.Generator, augment: bool) 
         if augment:
             batch = batch._replace(images=flip_and_shift(batch.images, generator))
         yield batch
+
+
+def _check_loss(loss) -> None:
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise KdlabError(
+            f"The objective returned {found}; expected one number that depends on the network, the batch's mean loss. "
+            "Average over the batch, and do not detach."
+        )
 
 
 def _finite(loss: float, epoch: int, lr: float) -> float:
