@@ -136,7 +136,7 @@ def test_probes_are_plain_small_and_differ_between_seeds(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_mutant_of_the_reference_is_refused(name, capsys):
+def test_every_mutant_of_the_reference_is_refused(name, record_property):
     exercise, equivalent = find(name), of_lesson(name, "EQUIVALENT")
     survivors, count = [], 0
     for change, function in mutants(exercise.reference):
@@ -151,7 +151,6 @@ def test_every_mutant_of_the_reference_is_refused(name, capsys):
     stale = [change for change in equivalent if change not in survivors]
     real = count - len(survivors) + len(unexpected)
     rate = (count - len(survivors)) / real
-    with capsys.disabled():
-        print(f"\n{name}: {rate:.1%} of {real} mutants refused; {count - real} more are no mistakes")
+    record_property("kill rate", f"{name}: {rate:.1%} of {real} mutants refused; {count - real} more are no mistakes")
     assert not unexpected, "no probe shows these:\n" + "\n".join(unexpected)
     assert not stale, "no longer survivors:\n" + "\n".join(stale)

@@ -5,15 +5,17 @@ import os
 import random
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from kdlab import check
+from kdlab import check, distillation
 from kdlab.check import CheckFailed, UnknownExercise
-from kdlab.check.comparing import agree, describe, shown
+from kdlab.check.comparing import agree, describe, is_void, shown
 from kdlab.check.core import Exercise, Part, Wrong, edit
+from kdlab.check.judging import run
 from kdlab.check.registry import find, lessons
 from kdlab.errors import KdlabError
 
@@ -184,9 +186,11 @@ def test_drawing_random_numbers_is_allowed():
 def test_nan_type_shape_property_and_values_are_told_apart():
     says = {
         "There is NaN": lambda z, t: right(z, t) / (z > 0) * (z > 0),
-        "received a list of 1": lambda z, t: right(z, t).tolist(),
-        "received a (2,) float32 tensor": lambda z, t: right(z, t)[0],
-        "received a (1, 2) int64 tensor": lambda z, t: right(z, t).long(),
+        "received a list of 1 item.": lambda z, t: right(z, t).tolist(),
+        "received a dictionary with 1 item (p).": lambda z, t: {"p": right(z, t)},
+        "The shape is (2,) where (1, 2) is expected.": lambda z, t: right(z, t)[0],
+        "It is transposed: (2, 1) for (1, 2).": lambda z, t: right(z, t).T,
+        "Expected a (1, 2) float32 tensor, received a (1, 2) int64 tensor": lambda z, t: right(z, t).long(),
         "received a builtin_function_or_method": lambda z, t: z.tolist,
         "Each row has to sum to one.": lambda z, t: right(z, t) ** 1.1,
         "The values are not right.": lambda z, t: right(z, t) * 0.9 + 0.1 / z.shape[1],
@@ -197,6 +201,49 @@ def test_nan_type_shape_property_and_values_are_told_apart():
         assert sentence in outcome.says, outcome
     case = dict(outcome.case)
     assert {"logits", "temperature", "yours", "expected"} <= case.keys()
+
+
+def test_what_the_sentence_says_is_not_repeated_below():
+    for answer in (lambda z, t: right, lambda z, t: "text", lambda z, t: torch.zeros(100, 100)):
+        outcome = check.soften(answer)
+        assert outcome.kind == "unknown"
+        assert [name for name, _ in outcome.case] == ["logits", "temperature"]
+        assert outcome.hint == ""
+    outcome = check.soften(lambda z, t: right(z, t).tolist())
+    assert outcome.case[-1][0] == "yours" and outcome.case[-1][1].startswith("[[0.")
+
+
+def test_another_kind_is_told_by_the_name_of_what_is_meant():
+    def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+        return student_logits.sum(), teacher_logits.sum()
+
+    outcome = check.distillation_loss(distillation_loss)
+    assert outcome.says == "Expected a single-number float32 tensor, received a tuple of 2 items."
+    assert outcome.hint == "Look at your loss."
+    assert "expected" not in dict(outcome.case)
+
+
+def test_functions_of_the_library_are_nobodys_answer():
+    theirs = find("soften").reference
+    for function in (distillation.soften, theirs, functools.partial(theirs)):
+        outcome = check.soften(function)
+        assert outcome.kind == "unusable" and outcome.earned == 0
+        assert "comes with the course" in outcome.says
+        with pytest.raises(CheckFailed, match="comes with the course"):
+            check.grade("soften", function)
+    assert check.soften(lambda z, t: theirs(z, t)).passed  # a teacher's eye has to find this one
+
+
+def test_warnings_are_noted_and_told_only_where_a_remark_wants_them():
+    def guessing(logits, temperature):
+        return torch.nn.functional.softmax(logits / temperature)
+
+    def chatty(logits, temperature):
+        warnings.warn("of something else", stacklevel=1)
+        return right(logits, temperature)
+
+    assert check.soften(guessing).hint.startswith("A softmax has no dim")
+    assert check.soften(chatty).hint == ""
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -377,6 +424,32 @@ def test_parts_have_to_sum_to_the_points():
         Exercise(double, lambda generator: [(1,)], (), points=3, parts=(Part("a", 1, (0,)),))
 
 
+def test_known_mistakes_leave_no_trace_in_the_interpreter():
+    def careless(x):
+        print("careless")
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(5)
+        return 3 * x
+
+    exercise = Exercise(double, lambda generator: [(1,), (4,)], (Wrong("careless", careless, "s.", "h."),))
+    before = torch.get_default_dtype(), torch.get_rng_state()
+    assert run(exercise, lambda x: 3 * x).mistakes == ("careless",)
+    assert torch.get_default_dtype() == before[0] and torch.equal(torch.get_rng_state(), before[1])
+    assert torch.is_grad_enabled()
+
+
+def test_known_mistakes_see_the_same_random_numbers_as_the_answer():
+    def noisy(x):
+        return 2 * x + float(torch.rand(1))
+
+    def also_noisy(x):
+        return float(torch.rand(1)) + x + x
+
+    exercise = Exercise(double, lambda generator: [(1.0,), (4.0,)], (Wrong("noisy", noisy, "s.", "h."),))
+    assert run(exercise, also_noisy).mistakes == ("noisy",)
+
+
 # --- comparing
 
 
@@ -396,4 +469,14 @@ def test_values_are_shown_small():
     assert shown(torch.zeros(100)) == "a (100,) float32 tensor, values 0.0 to 0.0"
     assert shown(10**5000) == "an integer of more than 15 digits"
     assert describe(torch.tensor([1.0, float("nan")])) == "a (2,) float32 tensor, values 1.0 to 1.0, some NaN"
-    assert describe([1, 2]) == "a list of 2"
+    assert describe([1, 2]) == "a list of 2 items" and describe([[]]) == "a list of 1 item"
+    assert describe({"a": 1, "b": 2}) == "a dictionary with 2 items (a, b)"
+    assert describe(torch.tensor(0.375)) == "a single-number float32 tensor, value 0.375"
+    assert describe(torch.tensor(0.375), values=False) == "a single-number float32 tensor"
+
+
+def test_answers_without_a_finite_float_tell_nothing():
+    nan, inf = float("nan"), float("inf")
+    assert is_void(nan) and is_void((nan, inf)) and is_void({"loss": torch.tensor([nan, nan]), "flag": False})
+    assert not is_void((nan, 1.0)) and not is_void(torch.tensor([nan, 0.0])) and not is_void(np.array([1.0, nan]))
+    assert not is_void(3) and not is_void(None) and not is_void("text") and not is_void(torch.zeros(0))

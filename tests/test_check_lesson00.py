@@ -198,6 +198,103 @@ def test_a_latency_that_ignores_the_clock_is_told_so():
     assert "clock() is never called" in check.median_latency(median_latency).says
 
 
+def latency(ending, use=lambda run: run(), difference=lambda begin, end: end - begin):
+    """A right median_latency but for what is handed in."""
+
+    def median_latency(run, clock, warmup=3, repeats=9):
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for _ in range(warmup):
+                use(run)
+            seconds = []
+            for _ in range(repeats):
+                begin = clock()
+                use(run)
+                seconds.append(difference(begin, clock()))
+            return ending(seconds)
+        finally:
+            torch.set_num_threads(before)
+
+    return median_latency
+
+
+def test_a_latency_that_is_never_returned_is_told_so_although_run_may_raise():
+    forgotten = check.median_latency(latency(lambda seconds: None))
+    assert forgotten.kind == "nothing"
+    assert forgotten.says == "It returns None: a return is missing."
+    assert "prints its result" in check.median_latency(latency(lambda seconds: print(statistics.median(seconds)))).says
+    half = check.median_latency(latency(lambda seconds: None if len(seconds) > 4 else statistics.median(seconds)))
+    assert "and a value for others" in half.says
+
+
+def test_likely_mistakes_of_a_latency_are_named():
+    def two_middles(s):
+        s, n = sorted(s), len(s)
+        return (s[n // 2 - 1] + s[n // 2]) / 2
+
+    median = statistics.median
+    assert check.median_latency(latency(median)).passed
+    assert check.median_latency(latency(two_middles)).mistakes == ("two_middles_always",)
+    assert check.median_latency(latency(median, difference=lambda begin, end: begin - end)).mistakes == ("negative",)
+    forgotten = check.median_latency(latency(median, use=lambda run: run))
+    assert forgotten.mistakes == ("never_called",) and "has to follow" in forgotten.hint
+
+
+def interval(quantile="stats.t.ppf((1 + confidence) / 2, n - 1)", error="d.std(ddof=1) / n**0.5", digits=15):
+    def paired_interval(a, b, confidence=0.95):
+        names = {"a": np.asarray(a), "b": np.asarray(b), "confidence": confidence, "n": len(a)}
+        names |= {"d": names["a"] - names["b"], "stats": stats, "math": math}
+        half = eval(error, names) * eval(quantile, names)
+        return [round(float(names["d"].mean() + step), digits) for step in (0, -half, half)]
+
+    return paired_interval
+
+
+@pytest.mark.parametrize(
+    ("mistake", "answer"),
+    [
+        ("variances_added", interval(error="math.sqrt(a.var(ddof=1) + b.var(ddof=1)) / n**0.5")),
+        ("root_of_one_less", interval(error="d.std(ddof=1) / math.sqrt(n - 1)")),
+        ("half_the_confidence_left_out", interval("stats.t.ppf(1 - confidence / 2, n - 1)")),
+        ("probability_for_quantile", interval("stats.t.cdf((1 + confidence) / 2, n - 1)")),
+        ("density_for_quantile", interval("stats.t.pdf((1 + confidence) / 2, n - 1)")),
+        ("rounded", interval(digits=2)),
+    ],
+)
+def test_likely_mistakes_of_an_interval_are_named(mistake, answer):
+    assert check.paired_interval(interval()).passed
+    assert check.paired_interval(answer).mistakes == (mistake,)
+
+
+def test_a_negative_quantile_is_hinted_at_where_the_ends_are_swapped():
+    outcome = check.paired_interval(interval("stats.t.ppf((1 - confidence) / 2, n - 1)"))
+    assert outcome.mistakes == ("swapped_ends",)
+    assert "quantile" in outcome.hint and "sign" in outcome.hint
+
+
+def test_an_interval_of_nothing_but_nan_is_like_no_known_mistake():
+    outcome = check.paired_interval(lambda a, b, confidence=0.95: (math.nan,) * 3)
+    assert outcome.kind == "unknown" and outcome.says == "There is NaN in mean difference."
+
+
+@pytest.mark.parametrize(
+    ("mistake", "places", "bias"),
+    [
+        ("one_added_always", lambda free, stride: free // stride + 1, lambda c_out, wanted: 1),
+        ("one_before_the_division", lambda free, stride: (free + 1) // stride, lambda c_out, wanted: c_out * wanted),
+        ("rounded_to_the_nearest", lambda free, stride: round(free / stride) + 1, lambda c_out, wanted: c_out * wanted),
+    ],
+)
+def test_likely_mistakes_of_a_convolutions_cost_are_named(mistake, places, bias):
+    def conv_cost(c_in, c_out, kernel, height, width, stride=1, padding=0, groups=1, wanted=True):
+        weights = c_out * (c_in // groups) * kernel**2
+        out = [places(side + 2 * padding - kernel, stride) for side in (height, width)]
+        return weights + bias(c_out, wanted), weights * out[0] * out[1]
+
+    assert check.conv_cost(conv_cost).mistakes == (mistake,)
+
+
 def test_lists_that_are_subtracted_get_their_own_line():
     def paired_interval(a, b, confidence=0.95):
         return a - b

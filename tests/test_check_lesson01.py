@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -230,6 +231,141 @@ def test_exponentials_that_overflow_pass_with_a_remark():
     outcome = check.soften(soften)
     assert outcome.passed
     assert "overflows" in outcome.hint
+
+
+def test_softmaxes_that_pass_get_a_remark_and_those_that_do_not_a_name():
+    def of(function):
+        return check.soften(function)
+
+    assert "array" in of(soften_through_logs).hint
+    assert "half precision" in of(lambda z, t: torch.softmax(z / t, 1).half()).hint
+    assert of(lambda z, t: torch.softmax(z / t, 1)).hint == ""
+    assert of(lambda z, t: torch.softmax(z // t, 1)).mistakes == ("rounded_down",)
+    assert of(lambda z, t: torch.softmax(z, 1) ** (1 / t)).mistakes == ("power_of_the_softmax",)
+
+
+def cache_logits_with(loop, without_a_graph=True, last=lambda logits: logits):
+    def cache_logits(teacher, images, index, size, batch_size=64):
+        training = teacher.training
+        teacher.eval()
+        with torch.set_grad_enabled(not without_a_graph):
+            logits = last(torch.cat([teacher(batch) for batch in loop(images, batch_size)]))
+        teacher.train(training)
+        table = torch.full((size, logits.shape[1]), torch.nan)
+        table[index] = logits
+        return table
+
+    return cache_logits
+
+
+def test_chunks_are_no_batches_even_where_a_learner_does_not_look():
+    chunked = cache_logits_with(lambda images, batch_size: images.chunk(batch_size))
+    assert check.cache_logits(chunked).mistakes == ("chunk_for_split",)
+    for _ in range(3):
+        with pytest.raises(check.CheckFailed, match="chunk"):
+            check.grade("cache_logits", chunked)
+
+
+def test_a_table_that_is_right_but_wasteful_passes_with_a_remark():
+    split = torch.Tensor.split
+    assert check.cache_logits(cache_logits_with(split)).hint == ""
+    one_by_one = check.cache_logits(cache_logits_with(lambda images, _: images.split(1)))
+    assert one_by_one.passed and "one at a time" in one_by_one.hint
+    detached = check.cache_logits(cache_logits_with(split, False, torch.Tensor.detach))
+    assert detached.passed and "no_grad()" in detached.hint
+    assert check.cache_logits(cache_logits_with_a_copy_and_a_dry_run).hint == ""  # asks for no gradients
+
+
+def distillation_loss_with(soft=None, hard=None, factor=None):
+    def right_soft(s, t, T):
+        return F.kl_div(F.log_softmax(s / T, 1), F.softmax(t / T, 1), reduction="batchmean")
+
+    def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+        s, t, T = student_logits, teacher_logits.detach(), temperature
+        divergence = (soft or right_soft)(s, t, T)
+        entropy = hard(s, t, labels, T) if hard else F.cross_entropy(s, labels)
+        return alpha * (factor or T**2) * divergence + (1 - alpha) * entropy
+
+    return distillation_loss
+
+
+def divergence_under_no_grad(s, t, T):
+    with torch.no_grad():
+        return F.kl_div(F.log_softmax(s / T, 1), F.softmax(t / T, 1), reduction="batchmean")
+
+
+def divergence_in_numpy(s, t, T):
+    p, q = ((z.detach() / T).softmax(1).numpy() for z in (t, s))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+def divergence_from_a_double_softmax(s, t, T):
+    student = F.log_softmax(F.softmax(s / T, 1), 1)
+    return F.kl_div(student, F.softmax(t / T, 1), reduction="batchmean")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "answer"),
+    [
+        ("soft_part_without_a_gradient", distillation_loss_with(soft=divergence_under_no_grad)),
+        ("soft_part_without_a_gradient", distillation_loss_with(soft=divergence_in_numpy)),
+        ("student_softmaxed_twice", distillation_loss_with(soft=divergence_from_a_double_softmax)),
+        ("nll_loss_on_logits", distillation_loss_with(hard=lambda s, t, y, T: F.nll_loss(s, y))),
+        (
+            "teacher_in_place_of_the_labels",
+            distillation_loss_with(hard=lambda s, t, y, T: F.cross_entropy(s, F.softmax(t / T, 1))),
+        ),
+        ("square_of_the_default", distillation_loss_with(factor=16)),
+    ],
+)
+def test_likely_mistakes_of_the_distillation_loss_are_named(mistake, answer):
+    assert check.distillation_loss(distillation_loss_with()).passed
+    assert check.distillation_loss(answer).mistakes == (mistake,)
+
+
+def test_a_loss_that_is_nan_is_like_no_known_mistake():
+    def with_logs_in_the_wrong_place(s, t, T):
+        p, q = F.softmax(t / T, 1), F.log_softmax(s / T, 1)
+        return (p * (p / q).log()).sum(1).mean()
+
+    def constant(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
+        return student_logits.sum() * float("nan")
+
+    for answer in (constant, distillation_loss_with(soft=with_logs_in_the_wrong_place)):
+        outcome = check.distillation_loss(answer)
+        assert outcome.kind == "unknown" and outcome.says == "There is NaN in loss."
+
+    def swapped(s, t, T):
+        return T**2 * F.kl_div(F.softmax(t / T, 1), F.log_softmax(s / T, 1), reduction="batchmean")
+
+    for answer in (swapped, lambda s, t, T: torch.tensor(math.nan), lambda s, t, T: s.sum() * math.nan):
+        outcome = check.repaired_loss(answer)
+        assert outcome.kind == "unknown" and outcome.says == "There is NaN in loss."
+
+
+def test_a_mistake_that_was_not_handed_out_is_called_new():
+    def new(student=lambda s, T: F.log_softmax(s / T, 1), teacher=lambda t, T: F.softmax(t / T, 1), reduction=None):
+        def repaired_loss(student_logits, teacher_logits, temperature):
+            s, t = student(student_logits, temperature), teacher(teacher_logits, temperature)
+            return temperature**2 * F.kl_div(s, t, reduction=reduction or "batchmean")
+
+        return repaired_loss
+
+    assert check.repaired_loss(new()).passed
+    answers = {
+        "summed_over_the_batch": new(reduction="sum"),
+        "teacher_not_softened": new(teacher=lambda t, T: F.softmax(t, 1)),
+        "student_not_softened": new(student=lambda s, T: F.log_softmax(s, 1)),
+        "probabilities_for_log_probabilities": new(student=lambda s, T: F.softmax(s / T, 1)),
+    }
+    for mistake, answer in answers.items():
+        outcome = check.repaired_loss(answer)
+        assert outcome.mistakes == (mistake,)
+        assert outcome.says.startswith("There is a new mistake: ")
+    both_new = check.repaired_loss(new(student=lambda s, T: F.log_softmax(s, 1), reduction="sum"))
+    assert both_new.says.startswith("Two new mistakes are in here. One of them: ")
+    one_new = check.repaired_loss(new(teacher=lambda t, T: F.softmax(t.softmax(1) / T, 1), reduction="sum"))
+    assert one_new.says.startswith("Two mistakes are in here. One of them: ")
 
 
 def test_the_body_handed_out_is_not_attempted_and_each_repair_is_counted():

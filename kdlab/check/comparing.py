@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,14 +150,30 @@ def has_nan(value: Any) -> bool:
     return tensor is not None and kind(tensor) == "float" and bool(tensor.isnan().any())
 
 
-def describe(value: Any) -> str:
-    """A value's type, shape and range in a few words."""
+def is_void(value: Any) -> bool:
+    """Whether it holds NaN or infinity, and not one finite float: then it tells nothing about where it came from."""
+    floats = list(_floats(value))
+    return any(tensor.numel() for tensor in floats) and not any(bool(tensor.isfinite().any()) for tensor in floats)
+
+
+def _floats(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _floats(item)
+    else:
+        tensor = as_tensor(value)
+        if tensor is not None and kind(tensor) == "float":
+            yield tensor
+
+
+def describe(value: Any, values: bool = True) -> str:
+    """A value's type, shape and (if `values`) range in a few words."""
     if isinstance(value, torch.Tensor) or _is_array(value):
-        return _describe_tensor(value)
+        return _describe_tensor(value, values)
     if isinstance(value, dict):
-        return "a dictionary with " + ", ".join(map(str, value))
+        return f"a dictionary with {_items(value)}"
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
+        return f"a {type(value).__name__} of {_items(value)}"
     if value is None or isinstance(value, bool | int | float):
         return "None" if value is None else f"the {type(value).__name__} {shown(value)}"
     if isinstance(value, str):
@@ -164,7 +181,13 @@ def describe(value: Any) -> str:
     return value.words if isinstance(value, Foreign) else f"a {type(value).__name__}"
 
 
-def _describe_tensor(value: Any) -> str:
+def _items(value: dict | list | tuple) -> str:
+    count = f"{len(value)} item{'s' * (len(value) != 1)}"
+    keys = ", ".join(map(str, value)) if isinstance(value, dict) else ""
+    return f"{count} ({keys[:60]})" if keys else count
+
+
+def _describe_tensor(value: Any, values: bool) -> str:
     word = "tensor" if isinstance(value, torch.Tensor) else "array"
     tensor = as_tensor(value)
     if tensor is None:
@@ -172,6 +195,8 @@ def _describe_tensor(value: Any) -> str:
     dtype = str(tensor.dtype).removeprefix("torch.")
     size = f"{tuple(tensor.shape)} " if tensor.ndim else "single-number "
     text = f"a {size}{dtype} {word}"
+    if not values:
+        return text
     if kind(tensor) == "float" and tensor.isnan().any():
         numbers = tensor[~tensor.isnan()]
         return f"{text}{_range(numbers)}, some NaN" if numbers.numel() else f"{text}, all NaN"
@@ -181,7 +206,8 @@ def _describe_tensor(value: Any) -> str:
 def _range(tensor: torch.Tensor) -> str:
     if not tensor.numel() or kind(tensor) not in ("int", "float"):
         return ""
-    return f", values {shown(tensor.min().item())} to {shown(tensor.max().item())}"
+    low, high = shown(tensor.min().item()), shown(tensor.max().item())
+    return f", values {low} to {high}" if tensor.ndim else f", value {low}"
 
 
 def shown(value: Any) -> str:
@@ -204,7 +230,7 @@ def shown(value: Any) -> str:
         return str(value) if abs(value) < 10**15 else "an integer of more than 15 digits"
     if isinstance(value, float):
         return f"{value:.4g}" if not value.is_integer() or abs(value) >= 1e6 else f"{value:.1f}"
-    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, str) else describe(value)
 
 
 def is_small(value: Any) -> bool:

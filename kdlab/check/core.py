@@ -6,7 +6,7 @@ import textwrap
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -79,10 +79,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Remark:
-    """Probes that a right answer may fail: it passes, with this sentence."""
+    """A sentence for an answer that passes all the same.
+
+    Attributes
+    ----------
+    says
+        The sentence.
+    probes
+        Inputs of their own, on which such an answer differs from the reference; none to look at the exercise's.
+    observe
+        What is looked at on `probes`, if not what the exercise observes.
+    deserved
+        `deserved(trial)` for the calls on the exercise's own probes: whether one of them earns the sentence.
+    """
 
     says: str
-    probes: tuple[tuple, ...]
+    probes: tuple[tuple, ...] = ()
+    observe: Callable | None = None
+    deserved: Callable[[Trial], bool] | None = None
 
 
 def direct(function: Callable, *probe: Any) -> Any:
@@ -115,6 +129,9 @@ class Exercise:
         For a bug hunt: the mistakes, by name, that the handed-out body holds.
     combine
         How many known mistakes at once are looked for.
+    uses
+        Modules of this package, such as "kdlab.models", that an answer may import while it is graded; no others are
+        there. They must not hold an answer.
     """
 
     reference: Callable
@@ -129,6 +146,7 @@ class Exercise:
     show: Callable[..., dict[str, Any]] | None = None
     handed_out: tuple[str, ...] = ()
     combine: int = 2
+    uses: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.parts and sum(part.points for part in self.parts) != self.points:
@@ -148,9 +166,9 @@ class Exercise:
         with on_cpu():
             return [probe for _ in range(rounds) for probe in self.probes(generator)]
 
-    def trial(self, function: Callable, probe: tuple) -> Trial:
+    def trial(self, function: Callable, probe: tuple, observe: Callable | None = None) -> Trial:
         """One watched call of a function."""
-        return call(function, self.observe, probe, list(self.signature.parameters))
+        return call(function, observe or self.observe, probe, list(self.signature.parameters))
 
     @cached_property
     def wrongs(self) -> tuple[tuple[tuple[Wrong, ...], Callable], ...]:
@@ -174,10 +192,14 @@ class Exercise:
                     yield mistakes, function
 
 
+@cache
+def _source(function: Callable) -> str:
+    return textwrap.dedent(inspect.getsource(function))
+
+
 def variant(reference: Callable, replacements: tuple[tuple[str, str], ...]) -> Callable | None:
     """The reference with text replaced; None if a text does not stand there exactly once or the result is no Python."""
-    original = textwrap.dedent(inspect.getsource(reference))
-    source = original
+    original = source = _source(reference)
     for old, new in replacements:
         if original.count(old) != 1 or source.count(old) != 1:
             return None

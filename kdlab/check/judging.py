@@ -6,9 +6,20 @@ from typing import Any
 
 import torch
 
-from kdlab.check.calling import Report, Trial, attempt
-from kdlab.check.comparing import agree, alike, as_items, describe, first_difference, has_nan, is_small, shown
-from kdlab.check.core import Exercise, Wrong
+from kdlab.check.calling import Report, Trial, attempt, is_of_this_package, result_of, unwatched
+from kdlab.check.comparing import (
+    agree,
+    alike,
+    as_items,
+    as_tensor,
+    describe,
+    first_difference,
+    has_nan,
+    is_small,
+    is_void,
+    shown,
+)
+from kdlab.check.core import Exercise, Remark, Wrong
 from kdlab.check.rendering import Outcome
 
 _COUNTS = {2: "Two", 3: "Three", 4: "Four"}
@@ -29,17 +40,30 @@ def run(exercise: Exercise, function: Any, seed: int | None = None, rounds: int 
     probes = exercise.cases(seed, rounds)
     report = attempt(function, exercise.observe, exercise.signature, probes, exercise.name)
     outcome = judge(exercise, probes, report)
-    remark = _remark(exercise, function) if outcome.passed else ""
+    remark = _remark(exercise, function, report) if outcome.passed else ""
     return replace(outcome, hint=remark) if remark else outcome
 
 
-def _remark(exercise: Exercise, function: Callable) -> str:
-    for remark in exercise.remarks:
-        for probe in remark.probes:
-            trial = exercise.trial(function, probe)
-            if trial.raised or not agree(exercise.trial(exercise.reference, probe).output, trial.output):
-                return remark.says
-    return ""
+def run_own(exercise: Exercise, function: Any, seed: int | None = None, rounds: int = 1) -> Outcome:
+    """Like `run`, but what comes with the course does not count as an answer."""
+    if is_of_this_package(function):
+        return Outcome(exercise.name, "unusable", _NOT_YOURS, points=exercise.points)
+    return run(exercise, function, seed, rounds)
+
+
+def _remark(exercise: Exercise, function: Callable, report: Report) -> str:
+    deserved = (remark.says for remark in exercise.remarks if _deserved(remark, exercise, function, report))
+    return next(deserved, "")
+
+
+def _deserved(remark: Remark, exercise: Exercise, function: Callable, report: Report) -> bool:
+    if remark.deserved is not None and any(map(remark.deserved, report.trials)):
+        return True
+    for probe in remark.probes:
+        yours, expected = (exercise.trial(f, probe, remark.observe) for f in (function, exercise.reference))
+        if yours.raised or not agree(expected.output, yours.output):
+            return True
+    return False
 
 
 def judge(exercise: Exercise, probes: list[tuple], report: Report, diagnose: bool = True) -> Outcome:
@@ -57,7 +81,8 @@ def judge(exercise: Exercise, probes: list[tuple], report: Report, diagnose: boo
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # known mistakes are many and small
     try:
-        return _Judge(exercise, probes, report).verdict(diagnose)
+        with unwatched():
+            return _Judge(exercise, probes, report).verdict(diagnose)
     finally:
         torch.set_num_threads(threads)
 
@@ -66,6 +91,7 @@ class _Judge:
     def __init__(self, exercise: Exercise, probes: list[tuple], report: Report):
         self.exercise, self.probes, self.report, self.trials = exercise, probes, report, report.trials
         self.references: dict[int, Trial] = {}
+        self.outputs: dict[tuple[Callable, int], Any] = {}
 
     def verdict(self, diagnose: bool) -> Outcome:
         if self.report.problem:
@@ -99,7 +125,8 @@ class _Judge:
         )
 
     def _nothing(self) -> Outcome | None:
-        if not all(trial.none for trial in self.trials) or self._reference(0).none:
+        finished = [i for i in range(len(self.trials)) if self._reference(i).finished]  # no scripted failure in them
+        if not finished or not all(self.trials[i].none and not self._reference(i).none for i in finished):
             return None
         if self.trials[0].printed:
             return self._outcome(
@@ -147,8 +174,11 @@ class _Judge:
 
     def _recognise(self, at: int, part: Callable[[Any], Any]) -> tuple[Wrong, ...]:
         order = [at, *(i for i in range(len(self.trials)) if i != at)]  # the failing one tells most mistakes apart
+        received = [part(trial.output) for trial in self.trials]
+        if is_void(received):
+            return ()
         for mistakes, function in self.exercise.wrongs:
-            if all(agree(part(self._output(function, i)), part(self.trials[i].output)) for i in order):
+            if all(agree(part(self._output(function, i)), received[i]) for i in order):
                 return mistakes
         return ()
 
@@ -165,21 +195,27 @@ class _Judge:
     def _known(self, mistakes: tuple[Wrong, ...], at: int, earned: float, key: str | int | None = None) -> Outcome:
         name, received = self._what_came(at, key)
         wrong = self._to_show(mistakes, at, name)
-        says = wrong.says
-        if len(mistakes) > 1:
-            verb = "remain" if self.exercise.handed_out else "are in here"
-            says = f"{_COUNTS[len(mistakes)]} mistakes {verb}. One of them: {says}"
-        elif self.exercise.handed_out:
-            says = f"One mistake remains: {says}"
         return self._outcome(
             "known",
-            says,
+            self._counted(mistakes, wrong),
             wrong.hint,
             at=at,
             after=[(_yours(name), shown(received))],
             mistakes=tuple(wrong.name for wrong in mistakes),
             earned=max(self._parts(), earned),
         )
+
+    def _counted(self, mistakes: tuple[Wrong, ...], wrong: Wrong) -> str:
+        """The sentence about one of several mistakes; in a bug hunt they are old ones or new ones."""
+        handed_out = self.exercise.handed_out
+        remaining = [mistake.name in handed_out for mistake in mistakes]
+        if len(mistakes) > 1:
+            new = "new " if handed_out and not any(remaining) else ""
+            verb = "remain" if handed_out and all(remaining) else "are in here"
+            return f"{_COUNTS[len(mistakes)]} {new}mistakes {verb}. One of them: {wrong.says}"
+        if handed_out:
+            return f"{'One mistake remains' if all(remaining) else 'There is a new mistake'}: {wrong.says}"
+        return wrong.says
 
     def _what_came(self, at: int, key: str | int | None) -> tuple[str, Any]:
         if key is None:
@@ -190,28 +226,35 @@ class _Judge:
 
     def _unknown(self, at: int) -> Outcome:
         name, expected, received = first_difference(self._expected(at), self.trials[at].output, self.exercise.names)
-        after = [(_yours(name), shown(received) if alike(expected, received) else describe(received))]
-        if alike(expected, received) and is_small(expected):
-            after.append(("expected", shown(expected)))
-        else:
-            after.append(("expected", describe(expected)))
         says, hint = self._what_is_off(at, name, expected, received)
+        if alike(expected, received):
+            after = [(_yours(name), shown(received)), ("expected", shown(expected))]
+        else:  # the sentence tells the two kinds apart; numbers are all that is left to show
+            after = [(_yours(name), shown(received))] if is_small(received) and _has_numbers(received) else []
         return self._outcome("unknown", says, hint, at=at, after=after, earned=self._parts())
 
     def _what_is_off(self, at: int, name: str, expected: Any, received: Any) -> tuple[str, str]:
         what = name or "the result"
         if has_nan(received) and not has_nan(expected):
-            return f"There is NaN in {what}.", "Look for a division by zero, or a log or exp that overflows."
+            return f"There is NaN in {what}.", _WHENCE_NAN
         default = self._default(at)
         if default:
             return default, ""
         if received is not None and not alike(expected, received):
-            wanted = f"({', '.join(self.exercise.names)})" if isinstance(expected, tuple) else describe(expected)
-            return f"Expected {wanted}, received {describe(received)}.", f"Look at {what}: its type or its shape."
+            return self._of_another_kind(expected, received), f"Look at {_yours(name)}." if name else ""
         broken = self._broken(at)
         if broken:
             return broken, ""
         return f"The values are not right: {what}." if name else "The values are not right.", ""
+
+    def _of_another_kind(self, expected: Any, received: Any) -> str:
+        wanted, got = (tuple(getattr(value, "shape", ())) for value in (expected, received))
+        if wanted and got and wanted != got:
+            transposed = f"It is transposed: {got} for {wanted}."
+            return transposed if wanted == got[::-1] else f"The shape is {got} where {wanted} is expected."
+        named = isinstance(expected, tuple) and self.exercise.names
+        wanted = f"({', '.join(self.exercise.names)})" if named else describe(expected, values=False)
+        return f"Expected {wanted}, received {describe(received, values=False)}."
 
     def _broken(self, at: int) -> str:
         output, probe = self.trials[at].output, self.probes[at]
@@ -265,8 +308,10 @@ class _Judge:
         return self.references[at]
 
     def _output(self, wrong: Callable, at: int) -> Any:
-        trial = self.exercise.trial(wrong, self.probes[at])
-        return FAILED if trial.raised else trial.output
+        if (wrong, at) not in self.outputs:
+            finished, output = result_of(wrong, self.exercise.observe, self.probes[at])
+            self.outputs[wrong, at] = output if finished else FAILED
+        return self.outputs[wrong, at]
 
     def _first(self, test: Callable[[Trial], bool]) -> int | None:
         return next((i for i, trial in enumerate(self.trials) if test(trial)), None)
@@ -296,6 +341,8 @@ class _Judge:
         return [(name, item if isinstance(item, str) else shown(item)) for name, item in items.items()]
 
 
+_NOT_YOURS = "This function comes with the course: hand in one that you have written yourself."
+_WHENCE_NAN = "Look for a division by zero, a log of something that is not positive, or an exp that overflows."
 _EVERY_PATH = "Every way through the function has to end with return and a value."
 
 
@@ -318,6 +365,10 @@ def _holds(holds: Callable[..., bool], output: Any, probe: tuple) -> bool:
         return bool(holds(output, *probe))
     except Exception:  # too strange an output to be asked
         return True
+
+
+def _has_numbers(value: Any) -> bool:
+    return as_tensor(value) is not None or isinstance(value, list | tuple | dict)
 
 
 def _yours(name: str) -> str:

@@ -1,5 +1,6 @@
 """Random inputs that a learner can type in: small, rounded to one decimal."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -31,3 +32,12 @@ def pick(generator: torch.Generator, choices: Sequence[T]) -> T:
 def shuffled(generator: torch.Generator, count: int) -> torch.Tensor:
     """The numbers below `count` in random order."""
     return torch.randperm(count, generator=generator)
+
+
+def distinct(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    """Numbers of this shape with one decimal and random signs, no two of the same size."""
+    count = math.prod(shape)
+    sizes = torch.randint(1, 6, (count,), generator=generator).cumsum(0) / 10
+    sizes = sizes[torch.randperm(count, generator=generator)]
+    signs = 2 * torch.randint(0, 2, (count,), generator=generator) - 1
+    return (sizes * signs).reshape(shape)

@@ -117,6 +117,28 @@ EXERCISE = Exercise(
             "A last step that would leave the image is not taken.",
         ),
         Wrong(
+            "one_before_the_division",
+            edit(
+                "(height + 2 * padding - kernel) // stride + 1",
+                "(height + 2 * padding - kernel + 1) // stride",
+                "(width + 2 * padding - kernel) // stride + 1",
+                "(width + 2 * padding - kernel + 1) // stride",
+            ),
+            "The one for the first place is divided by the stride, too.",
+            "Where the stride is larger than the image, there is still one place for the filter.",
+        ),
+        Wrong(
+            "rounded_to_the_nearest",
+            edit(
+                "(height + 2 * padding - kernel) // stride",
+                "round((height + 2 * padding - kernel) / stride)",
+                "(width + 2 * padding - kernel) // stride",
+                "round((width + 2 * padding - kernel) / stride)",
+            ),
+            "The output's size is rounded to the nearest whole number where the stride does not divide.",
+            "A last step that would leave the image is not taken, however little it sticks out.",
+        ),
+        Wrong(
             "not_rounded",
             edit(
                 "- kernel) // stride + 1\n    out_width",
@@ -174,6 +196,12 @@ EXERCISE = Exercise(
             edit("(out_channels if bias else 0)", "(1 if bias else 0)"),
             "The whole layer gets a single bias.",
             "What does nn.Conv2d(3, 8, 3).bias.shape say?",
+        ),
+        Wrong(
+            "one_added_always",
+            edit("(out_channels if bias else 0)", "1"),
+            "A single bias is added for the whole layer, and even where there is none.",
+            "Each filter has a bias of its own, if the last argument wants any: where does it go among your brackets?",
         ),
         Wrong(
             "bias_of_the_input",

@@ -184,6 +184,15 @@ EXERCISE = Exercise(
             "The median of an even number of values lies between the two in the middle.",
         ),
         Wrong(
+            "two_middles_always",
+            edit(
+                "statistics.median(seconds)",
+                "(sorted(seconds)[len(seconds) // 2 - 1] + sorted(seconds)[len(seconds) // 2]) / 2",
+            ),
+            "For an odd number of repeats the mean of two neighbours is taken.",
+            "With three values, how many lie in the middle?",
+        ),
+        Wrong(
             "not_sorted",
             edit("statistics.median(seconds)", "seconds[len(seconds) // 2]"),
             "This is the call in the middle of the session, not the one in the middle of the order.",
@@ -218,6 +227,29 @@ EXERCISE = Exercise(
             ),
             "The clock is started once, so that each time contains all the calls before it.",
             "Read the clock before and after each single call.",
+        ),
+        Wrong(
+            "never_called",
+            edit(
+                "        for _ in range(warmup):\n            run()\n",
+                "",
+                "            start = clock()\n            run()\n",
+                "            start = clock()\n",
+            ),
+            "run() is never called.",
+            "A name alone is the function itself: what has to follow it so that something happens?",
+        ),
+        Wrong(
+            "not_called_when_measured",
+            edit("            start = clock()\n            run()\n", "            start = clock()\n"),
+            "run() is not called between the two readings of the clock.",
+            "A name alone is the function itself: what has to follow it so that something happens?",
+        ),
+        Wrong(
+            "negative",
+            edit("clock() - start", "start - clock()"),
+            "The times are negative.",
+            "Which of the two readings of the clock is the later one?",
         ),
         Wrong(
             "milliseconds",

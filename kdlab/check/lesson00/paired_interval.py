@@ -68,6 +68,10 @@ def quantiles_of_the_differences(a, b, confidence=0.95):
     return difference.mean(), low, high
 
 
+def rounded(a, b, confidence=0.95):
+    return tuple(round(float(number), 2) for number in paired_interval(a, b, confidence))
+
+
 EXERCISE = Exercise(
     reference=paired_interval,
     probes=probes,
@@ -85,6 +89,12 @@ EXERCISE = Exercise(
             "unpaired_with_pooled_variance",
             unpaired_with_pooled_variance,
             "This is the two-sample interval with a pooled variance: the pairing by seed is thrown away.",
+            "What varies from seed to seed in both runs alike cancels, if you look at one number per seed.",
+        ),
+        Wrong(
+            "variances_added",
+            edit("difference.std(ddof=1)", "math.sqrt(np.var(a, ddof=1) + np.var(b, ddof=1))"),
+            "The variances of the two groups are added, as if they were independent: the pairing by seed is lost.",
             "What varies from seed to seed in both runs alike cancels, if you look at one number per seed.",
         ),
         Wrong(
@@ -112,6 +122,12 @@ EXERCISE = Exercise(
             "Four times as many seeds halve the interval.",
         ),
         Wrong(
+            "root_of_one_less",
+            edit("math.sqrt(n)", "math.sqrt(n - 1)"),
+            "The standard deviation is divided by the root of n - 1, which makes the interval too wide.",
+            "The estimated mean has cost something already: where was it paid?",
+        ),
+        Wrong(
             "spread_of_single_runs",
             edit(" / math.sqrt(n)", ""),
             "This is where a single difference falls, not where their mean is.",
@@ -122,6 +138,24 @@ EXERCISE = Exercise(
             edit("(1 + confidence) / 2", "confidence"),
             "The quantile is one-sided, so the interval misses more often than it says.",
             "At 95 % each side leaves out 2.5 %.",
+        ),
+        Wrong(
+            "half_the_confidence_left_out",
+            edit("(1 + confidence) / 2", "1 - confidence / 2"),
+            "The confidence is taken for what may be missed, so the interval narrows as it rises.",
+            "At 95 % each side leaves out 2.5 %.",
+        ),
+        Wrong(
+            "probability_for_quantile",
+            edit("stats.t.ppf", "stats.t.cdf"),
+            "cdf() stands where its inverse belongs: it turns a quantile into a probability.",
+            "You know the probability and look for the place; which method of stats.t goes that way?",
+        ),
+        Wrong(
+            "density_for_quantile",
+            edit("stats.t.ppf", "stats.t.pdf"),
+            "pdf() stands where a quantile belongs: it is the height of the curve.",
+            "You know the probability and look for the place; which method of stats.t goes that way?",
         ),
         Wrong(
             "degrees_of_freedom",
@@ -187,7 +221,7 @@ EXERCISE = Exercise(
             "swapped_ends",
             edit("mean - half, mean + half", "mean + half, mean - half"),
             "The two ends are swapped.",
-            "The low end comes first.",
+            "The low end comes first. Print your quantile, too: which sign does it have?",
         ),
         Wrong(
             "standard_deviations_subtracted",
@@ -200,6 +234,12 @@ EXERCISE = Exercise(
             quantiles_of_the_differences,
             "These are the quantiles of the single differences, not an interval for their mean.",
             "How well the mean is known depends on the number of seeds.",
+        ),
+        Wrong(
+            "rounded",
+            rounded,
+            "The numbers are rounded to two digits.",
+            "Round when you print; whoever computes with the result needs all of it.",
         ),
         Wrong(
             "relative",

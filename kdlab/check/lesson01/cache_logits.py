@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from kdlab.check.core import Exercise, Part, Property, Wrong, edit
-from kdlab.check.observers.teacher import cached
+from kdlab.check.core import Exercise, Part, Property, Remark, Wrong, edit
+from kdlab.check.observers.teacher import builds_graphs, cached, one_image_at_a_time
 from kdlab.check.probing import integer, numbers, shuffled
 
 
@@ -36,6 +36,8 @@ def probes(generator):
         case(2, True, 4, 1, 2),
         case(3, True, 5, 3, 3),
         case(4, False, 6, 2, 6),
+        case(2, True, 7, 1, 2),  # more images than batch_size squared: so many batches are too few
+        case(3, False, 9, 0, 2),
         case(3, True, 70, 5, side=3),
         case(3, False, 65, 0),
     ]
@@ -65,6 +67,14 @@ def shifted_by_a_batch(teacher, images, index, size, batch_size=64):
     table = cache_logits(teacher, images, index, size, batch_size)
     return torch.cat([table[1:], table[:1]])
 
+
+_FOUR_IMAGES = (
+    {"classes": 2, "seed": 0, "training": True},
+    torch.arange(16.0).reshape(4, 1, 2, 2),
+    torch.tensor([2, 0, 4, 1]),
+    5,
+    2,
+)
 
 EXERCISE = Exercise(
     reference=cache_logits,
@@ -195,6 +205,12 @@ EXERCISE = Exercise(
             "Sixty thousand images do not fit: batch_size says how many may go together.",
         ),
         Wrong(
+            "chunk_for_split",
+            edit("images.split(batch_size)", "images.chunk(batch_size)"),
+            "chunk() makes batch_size batches, whatever their size.",
+            "Does batch_size count the batches, or the images in one? See what chunk's argument means.",
+        ),
+        Wrong(
             "probabilities",
             edit("table[index] = logits", "table[index] = logits.softmax(dim=1)"),
             "The table holds probabilities.",
@@ -250,6 +266,18 @@ EXERCISE = Exercise(
         Property(
             "Rows that were never visited have to be NaN.",
             lambda o, t, images, index, *_: int(o["table"].isnan().all(1).sum()) == len(o["table"]) - len(index),
+        ),
+    ),
+    remarks=(
+        Remark(
+            "The images go through the teacher one at a time: batches of batch_size would be much faster.",
+            (_FOUR_IMAGES,),
+            observe=one_image_at_a_time,
+        ),
+        Remark(
+            "Each pass builds a graph that is thrown away again: under no_grad() it is not built at all.",
+            (_FOUR_IMAGES,),
+            observe=builds_graphs,
         ),
     ),
 )

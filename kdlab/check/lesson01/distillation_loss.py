@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from kdlab.check.core import Exercise, Property, Remark, Wrong, edit
 from kdlab.check.observers.gradients import loss_and_gradients
 from kdlab.check.probing import integers, numbers
+from kdlab.check.remarks import IMPLICIT_DIM
 
 
 def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
@@ -54,6 +55,8 @@ def cross_entropy_with_argmax(student_logits, teacher_logits, labels, temperatur
     return (1 - alpha) * F.cross_entropy(student_logits, labels) + alpha * soft
 
 
+_TWICE = "F.log_softmax(F.softmax(student_logits / temperature, dim=1), dim=1)"
+
 EXERCISE = Exercise(
     reference=distillation_loss,
     probes=probes,
@@ -84,6 +87,12 @@ EXERCISE = Exercise(
             edit("alpha * temperature**2", "alpha / temperature**2"),
             "The factor of the temperature divides where it should multiply.",
             "Softening makes the gradients small; the factor is there to bring them back.",
+        ),
+        Wrong(
+            "square_of_the_default",
+            edit("temperature**2", "16"),
+            "The factor before the soft part is 16 whatever the temperature is.",
+            "Where does the 16 come from? Try another temperature than 4.",
         ),
         Wrong(
             "square_on_both_parts",
@@ -145,14 +154,32 @@ EXERCISE = Exercise(
         Wrong(
             "log_target_forgotten",
             edit(", log_target=True", ""),
-            "kl_div is given log-probabilities as the target, but takes them for probabilities.",
-            "Either give it probabilities, or tell it that they are logarithms.",
+            "The teacher's log-probabilities are taken for probabilities.",
+            "Either make probabilities of them, or tell kl_div that its target is logarithms.",
         ),
         Wrong(
             "log_target_too_much",
             edit("teacher = F.log_softmax", "teacher = F.softmax"),
             "kl_div is told that the target is logarithms, and gets probabilities.",
             "The argument log_target and the teacher's softmax have to agree.",
+        ),
+        Wrong(
+            "soft_part_without_a_gradient",
+            edit("F.kl_div(student, teacher, ", "F.kl_div(student.detach(), teacher, "),
+            "Only the labels teach: no gradient comes back through the soft part.",
+            "Look for detach(), no_grad() or NumPy on the student's way through the divergence.",
+        ),
+        Wrong(
+            "student_softmaxed_twice",
+            edit("F.log_softmax(student_logits / temperature, dim=1)", _TWICE),
+            "The student's distribution goes through a softmax twice, and is nearly flat.",
+            "log_softmax takes logits: what does it get?",
+        ),
+        Wrong(
+            "student_softmaxed_twice_softened_between",
+            edit("F.log_softmax(student_logits / temperature", "F.log_softmax(student_logits.softmax(1) / temperature"),
+            "The student's logits go through a softmax before they are softened.",
+            "The temperature acts on logits, and one softmax is enough.",
         ),
         Wrong(
             "alpha_swapped",
@@ -183,6 +210,18 @@ EXERCISE = Exercise(
             edit("F.cross_entropy(student_logits, labels)", "F.cross_entropy(student_logits.softmax(dim=1), labels)"),
             "cross_entropy is given probabilities.",
             "It takes the softmax by itself: what does it expect?",
+        ),
+        Wrong(
+            "nll_loss_on_logits",
+            edit("F.cross_entropy(student_logits, labels)", "F.nll_loss(student_logits, labels)"),
+            "nll_loss is given logits where it expects log-probabilities.",
+            "Two of torch's losses take labels; which of them takes the softmax by itself?",
+        ),
+        Wrong(
+            "teacher_in_place_of_the_labels",
+            edit("F.cross_entropy(student_logits, labels)", "F.cross_entropy(student_logits, teacher.exp())"),
+            "The labels do not appear: the cross-entropy is taken with the teacher's distribution.",
+            "The teacher speaks in the soft part; the hard part listens to somebody else.",
         ),
         Wrong(
             "teacher_not_softened",
@@ -289,6 +328,7 @@ EXERCISE = Exercise(
         ),
     ),
     remarks=(
+        IMPLICIT_DIM,
         Remark(
             "For logits as large as 1000 it gives NaN or infinity: the log of a softmax underflows. "
             "Torch has the two in one function.",

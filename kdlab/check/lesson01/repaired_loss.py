@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from kdlab.check.core import Exercise, Property, Wrong, edit
 from kdlab.check.observers.gradients import loss_and_gradient
 from kdlab.check.probing import numbers
+from kdlab.check.remarks import IMPLICIT_DIM
 
 
 def repaired_loss(student_logits, teacher_logits, temperature):
@@ -27,6 +28,7 @@ EXERCISE = Exercise(
     probes=probes,
     observe=loss_and_gradient,
     points=3,
+    remarks=(IMPLICIT_DIM,),
     handed_out=("default_reduction", "no_square", "softened_probabilities"),
     combine=3,
     bank=(
@@ -83,8 +85,8 @@ EXERCISE = Exercise(
         Wrong(
             "log_target_forgotten",
             edit("teacher = F.softmax", "teacher = F.log_softmax"),
-            "kl_div takes the teacher's log-probabilities for probabilities.",
-            "Either give it probabilities, or tell it that they are logarithms.",
+            "the teacher's log-probabilities are taken for probabilities.",
+            "Either make probabilities of them, or tell kl_div that its target is logarithms.",
         ),
         Wrong(
             "teacher_not_softened",

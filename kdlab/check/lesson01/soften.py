@@ -4,6 +4,7 @@ import torch
 
 from kdlab.check.core import Exercise, Property, Remark, Wrong, edit
 from kdlab.check.probing import numbers
+from kdlab.check.remarks import IMPLICIT_DIM, gives_an_array, gives_half_precision
 
 
 def soften(logits, temperature):
@@ -46,6 +47,10 @@ def one_hot(logits, temperature):
     return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).float()
 
 
+def power_of_the_softmax(logits, temperature):
+    return torch.softmax(logits, dim=1) ** (1 / temperature)
+
+
 EXERCISE = Exercise(
     reference=soften,
     probes=probes,
@@ -86,6 +91,18 @@ EXERCISE = Exercise(
             softened_afterwards_and_normalised,
             "A softmax is taken twice, and the temperature acts on probabilities, not on logits.",
             "One softmax is enough if the temperature has done its work before it.",
+        ),
+        Wrong(
+            "power_of_the_softmax",
+            power_of_the_softmax,
+            "The temperature is applied after the softmax, as a power, and the rows no longer sum to one.",
+            "A power does soften, but who makes the row a distribution again? Softening the logits saves that step.",
+        ),
+        Wrong(
+            "rounded_down",
+            edit("logits / temperature", "logits // temperature"),
+            "The division by the temperature rounds down.",
+            "Two slashes give whole numbers; close logits become equal.",
         ),
         Wrong(
             "square_root",
@@ -147,6 +164,12 @@ EXERCISE = Exercise(
             "For logits as large as 1000 it gives NaN: exp() overflows. Subtract the largest logit of each row first, "
             "or use what torch has.",
             ((torch.tensor([[1000.0, 998.0]]), 2.0),),
+        ),
+        IMPLICIT_DIM,
+        Remark("It returns an array; with a tensor a student could be trained on it.", deserved=gives_an_array),
+        Remark(
+            "It returns half precision, which keeps three digits; the logits came with seven.",
+            deserved=gives_half_precision,
         ),
     ),
 )

@@ -1,16 +1,18 @@
 """A tiny teacher that notes how it is used."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 
 class Visits:
-    """How many images came at once; a copy of the teacher writes into the same book."""
+    """How many images came at once, and whether a graph was built; a copy of the teacher writes into the same book."""
 
     def __init__(self):
         self.sizes: list[int] = []
+        self.graphs: list[bool] = []
 
     def __deepcopy__(self, memo: dict) -> "Visits":
         return self
@@ -41,7 +43,9 @@ class Teacher(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.visits.sizes.append(len(images))
-        return self.body(images)
+        logits = self.body(images)
+        self.visits.graphs.append(logits.requires_grad)
+        return logits
 
 
 def cached(
@@ -56,7 +60,7 @@ def cached(
 
     `teacher` is the recipe: number of `classes`, a `seed` for its weights, whether it is `training`.
     """
-    model = Teacher(teacher["classes"], images.shape[-1], teacher["seed"]).train(teacher["training"])
+    model = _made(teacher, images)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     table = function(model, images, index, size, *batch_size)
     after = model.state_dict()
@@ -68,6 +72,26 @@ def cached(
         "every image goes through the teacher": sum(model.visits.sizes) >= len(images),
         "more than batch_size at once": max(model.visits.sizes, default=0) > (batch_size[0] if batch_size else 64),
     }
+
+
+def one_image_at_a_time(function: Callable, teacher: dict, images: torch.Tensor, *rest: Any) -> bool:
+    """Whether the teacher never sees two images at once."""
+    return set(_visits(function, teacher, images, *rest).sizes) == {1}
+
+
+def builds_graphs(function: Callable, teacher: dict, images: torch.Tensor, *rest: Any) -> bool:
+    """Whether torch notes how the teacher's logits come about, whatever happens to that afterwards."""
+    return any(_visits(function, teacher, images, *rest).graphs)
+
+
+def _visits(function: Callable, teacher: dict, images: torch.Tensor, *rest: Any) -> Visits:
+    model = _made(teacher, images)
+    function(model, images, *rest)
+    return model.visits
+
+
+def _made(teacher: dict, images: torch.Tensor) -> Teacher:
+    return Teacher(teacher["classes"], images.shape[-1], teacher["seed"]).train(teacher["training"])
 
 
 def _mode(model: nn.Module) -> str:
