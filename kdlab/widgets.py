@@ -3,15 +3,18 @@
 import base64
 import html
 import io
+import math
+from collections.abc import Mapping
 
 import ipywidgets
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlab.data import Split
 from kdlab.distillation import soften
 from kdlab.errors import KdlabError
+from kdlab.pruning import Gradual, Iterative, OneShot, Scheduled, weights
 
 _BAR = "#0072B2"
 _TRUE_BAR = "#E69F00"
@@ -119,3 +122,245 @@ def _png(picture: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray((255 * (1 - picture)).astype(np.uint8)).save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def attention_explorer(maps: Mapping[str, Tensor], data: Split, *, image: int = 0) -> Explorer:
+    """Step through images and see where several networks look.
+
+    Parameters
+    ----------
+    maps
+        Attention maps by name, shape (N, H * W) each with H = W, as `kdlab.distillation.attention_map` makes them.
+    data
+        The N images themselves.
+    image
+        Where to start.
+    """
+    maps = {name: rows.detach().cpu() for name, rows in maps.items()}
+    for name, rows in maps.items():
+        side = math.isqrt(rows.shape[-1])
+        if rows.shape != (len(data), side * side):
+            raise KdlabError(
+                f"The maps of {name!r} have shape {tuple(rows.shape)}; expected ({len(data)}, H * W), one square map "
+                "for every image. Make them with attention_map(look(network, data.images, [layer]).features[layer])."
+            )
+
+    def draw(image: int) -> str:
+        return attention_html(
+            {name: rows[image] for name, rows in maps.items()}, data.show([image])[0], data.classes[data.labels[image]]
+        )
+
+    control = ipywidgets.IntSlider(
+        value=image, min=0, max=len(data) - 1, description="image",
+        style={"description_width": "110px"}, layout={"width": "460px"},
+    )  # fmt: skip
+    return Explorer({"image": control}, draw)
+
+
+def attention_html(maps: Mapping[str, Tensor], picture: np.ndarray, label: str) -> str:
+    """Draw one image beside square maps of it; the brightest field of each map is its largest entry.
+
+    Parameters
+    ----------
+    maps
+        Shape (H * W,) each.
+    picture
+        Shape (H, W) in [0, 1].
+    """
+    panels = [(label, _png(picture))]
+    for name, row in maps.items():
+        side = math.isqrt(len(row))
+        panels.append((name, _heat(row.reshape(side, side).numpy())))
+    figures = "".join(
+        '<div style="text-align:center">'
+        f'<img alt="{html.escape(name)}" src="{source}" style="width:130px;height:130px;image-rendering:pixelated">'
+        f"<div>{html.escape(name)}</div></div>"
+        for name, source in panels
+    )
+    return f'<div style="display:flex;gap:18px;flex-wrap:wrap">{figures}</div>'
+
+
+def _heat(values: np.ndarray) -> str:
+    from matplotlib import colormaps
+    from PIL import Image
+
+    largest = values.max() or 1.0
+    file = io.BytesIO()
+    Image.fromarray((255 * colormaps["cividis"](values / largest)[..., :3]).astype(np.uint8)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def sparsity_explorer(
+    model: nn.Module, curves: Mapping[str, Mapping[float, float]], *, sparsity: float = 0.8
+) -> Explorer:
+    """Move the sparsity and watch which weights go, and what was measured there. Nothing is computed but the picture.
+
+    Parameters
+    ----------
+    model
+        The dense network, whose weights are drawn and ranked by magnitude over all layers.
+    curves
+        Measured accuracies (fractions) by sparsity, ``{"as pruned": {0.0: 0.9, 0.5: 0.88}}``. The slider stops where
+        something was measured.
+    sparsity
+        Where to start: one of the measured sparsities.
+    """
+    stops = sorted({stop for curve in curves.values() for stop in curve})
+    if sparsity not in stops:
+        raise KdlabError(f"Nothing was measured at sparsity={sparsity!r}; expected one of {stops}.")
+    parts = {name: weight.detach().cpu().flatten().numpy() for name, weight in weights(model).items()}
+    parts = {"all layers": np.concatenate(list(parts.values())), **parts}
+    sizes = np.sort(np.abs(parts["all layers"]))
+
+    def draw(sparsity: float, layer: str) -> str:
+        count = round(sparsity * len(sizes))
+        return sparsity_html(parts[layer], sizes[count - 1] if count else 0.0, sparsity, curves)
+
+    controls = {
+        "sparsity": ipywidgets.SelectionSlider(
+            options=[(f"{stop:.0%}", stop) for stop in stops], value=sparsity, description="sparsity",
+            style={"description_width": "110px"}, layout={"width": "460px"},
+        ),
+        "layer": ipywidgets.Dropdown(
+            options=list(parts), description="weights of",
+            style={"description_width": "110px"}, layout={"width": "460px"},
+        ),
+    }  # fmt: skip
+    return Explorer(controls, draw)
+
+
+def sparsity_html(
+    part: np.ndarray, threshold: float, sparsity: float, curves: Mapping[str, Mapping[float, float]]
+) -> str:
+    """Draw a histogram of weights with those up to the threshold in grey, and the measured curves beside it.
+
+    Parameters
+    ----------
+    part
+        Weights, shape (n,).
+    threshold
+        The largest magnitude that is removed; 0 removes nothing.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, 2.7), dpi=80, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    gone = part[np.abs(part) <= threshold] if threshold else part[:0]
+    bins = np.linspace(-np.abs(part).max(), np.abs(part).max(), 81)
+    left.hist(part, bins, color=_BAR)
+    left.hist(gone, bins, color="#BBBBBB")
+    for edge in (-threshold, threshold) if threshold else ():
+        left.axvline(edge, color="black", lw=0.8)
+    left.set(title="grey: becomes zero", xlabel="weight", ylabel="weights in a bin")
+    for number, (name, curve) in enumerate(curves.items()):
+        stops = sorted(curve)
+        colour, marker = (_BAR, _TRUE_BAR, "#009E73")[number % 3], "os^"[number % 3]
+        right.plot(
+            [100 * s for s in stops], [100 * curve[s] for s in stops], marker=marker, ms=4, color=colour, label=name
+        )
+    right.axvline(100 * sparsity, color="black", lw=0.8)
+    right.set(title="measured", xlabel="sparsity (%)", ylabel="accuracy (%)")
+    right.legend(fontsize=8, loc="lower left")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    measured = "; ".join(
+        f"{html.escape(name)} {curve[sparsity]:.1%}" if sparsity in curve else f"{html.escape(name)}: not measured here"
+        for name, curve in curves.items()
+    )
+    caption = (
+        f"Sparsity {sparsity:.0%}: every weight with a size of at most {threshold:.3f} becomes zero, here "
+        f"{len(gone):,} of {len(part):,} ({len(gone) / len(part):.0%}). Accuracy: {measured}."
+    )
+    alt = "histogram of the weights, and accuracy against sparsity"
+    return f'<img alt="{alt}" src="{picture}"><div style="max-width:640px">{caption}</div>'
+
+
+def schedule_explorer(
+    steps: int = 480, *, target: float = 0.95, span: tuple[float, float] = (0.2, 0.75), prunings: int = 40
+) -> Explorer:
+    """Shape the cubic schedule and compare it with one-shot and iterative pruning. Nothing is trained.
+
+    Parameters
+    ----------
+    steps
+        Length of training, in steps of the optimiser.
+    target
+        Sparsity in the end, in [0.5, 0.99].
+    span
+        First and last pruning, as fractions of training.
+    prunings
+        How often the cubic schedule prunes in between.
+    """
+    if steps < 2:
+        raise KdlabError(f"steps is {steps!r}; expected at least 2 steps of training.")
+
+    def draw(target: float, span: tuple[float, float], prunings: int) -> str:
+        return schedule_html(target, span, prunings, steps)
+
+    style, layout = {"description_width": "110px"}, {"width": "460px"}
+    controls = {
+        "target": ipywidgets.FloatSlider(
+            value=target, min=0.5, max=0.99, step=0.01, description="final sparsity", readout_format=".0%",
+            style=style, layout=layout,
+        ),
+        "span": ipywidgets.FloatRangeSlider(
+            value=span, min=0.0, max=1.0, step=0.05, description="first and last", readout_format=".0%",
+            style=style, layout=layout,
+        ),
+        "prunings": ipywidgets.IntSlider(
+            value=prunings, min=2, max=100, description="prunings", style=style, layout=layout,
+        ),
+    }  # fmt: skip
+    return Explorer(controls, draw)
+
+
+def schedule_html(target: float, span: tuple[float, float], prunings: int, steps: int) -> str:
+    """Draw three schedules with one target, and which part of the living weights each pruning removes."""
+    from matplotlib.figure import Figure
+
+    start, end = span
+    every = max(1, round((end - start) * (steps - 1) / (prunings - 1)))
+    schedules: dict[str, Scheduled] = {
+        "cubic": Gradual(target, start=start, end=end, every=every),
+        "iterative, 5 rounds": Iterative(target, rounds=5, start=start, end=end),
+        "one-shot": OneShot(target, at=min(start, 0.99)),
+    }
+    figure = Figure(figsize=(7.4, 2.8), dpi=80, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    losses = {}
+    for number, (name, schedule) in enumerate(schedules.items()):
+        colour, line = (_BAR, _TRUE_BAR, "#009E73")[number], ("-", "--", ":")[number]
+        when, losses[name] = _losses(schedule, steps)
+        percent = [100 * step / steps for step in when]
+        left.plot(np.linspace(0, 100, steps), [100 * s for s in schedule.curve(steps)], line, color=colour, label=name)
+        right.plot(percent, [100 * part for part in losses[name]], "os^"[number], color=colour, ms=4, ls="")
+    left.set(xlabel="training (%)", ylabel="sparsity (%)", ylim=(-3, 103))
+    left.set_title("how sparse", fontsize=10)
+    left.legend(fontsize=8, loc="lower right")
+    right.set(xlabel="training (%)", ylabel="of the living weights (%)", xlim=left.get_xlim(), ylim=(-3, 103))
+    right.set_title("what each pruning removes", fontsize=10)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    count = len(losses["cubic"])
+    caption = (
+        f"The cubic schedule reaches {target:.0%} in {count} pruning{'s' if count > 1 else ''}. Half-way it is at "
+        f"{schedules['cubic'].curve(steps)[round((start + end) / 2 * (steps - 1))]:.0%} already. Its hardest pruning "
+        f"takes {max(losses['cubic']):.0%} of the weights that then live; a round of the iterative one "
+        f"{max(losses['iterative, 5 rounds']):.0%}; one-shot {max(losses['one-shot']):.0%}. "
+        f"{1 - end:.0%} of training are left for fine-tuning after the last pruning."
+    )
+    alt = "sparsity during training, and what each pruning removes, for three schedules"
+    return f'<img alt="{alt}" src="{picture}"><div style="max-width:640px">{caption}</div>'
+
+
+def _losses(schedule: Scheduled, steps: int) -> tuple[list[int], list[float]]:
+    """Return the steps at which a schedule prunes, and which part of the living weights goes each time."""
+    when, parts, living = [], [], 1.0
+    for step, sparsity in sorted(schedule.milestones(steps).items()):
+        if 1 - sparsity < living:
+            when.append(step)
+            parts.append(1 - (1 - sparsity) / living)
+            living = 1 - sparsity
+    return when, parts
