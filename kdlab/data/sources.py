@@ -110,8 +110,8 @@ def _check_complete(folder: Path) -> None:
     missing = [name for name in FULL_SHA256 if _find(folder, name) is None]
     if missing:
         raise KdlabError(
-            f"KDLAB_DATA points at {folder}, where {', '.join(missing)} (plain or .gz) cannot be found. Point it at the "
-            "folder that holds all four files of Fashion-MNIST, or unset it."
+            f"KDLAB_DATA points at {folder}, where {', '.join(missing)} (plain or .gz) cannot be found. Point it at "
+            "the folder that holds all four files of Fashion-MNIST, or unset it."
         )
 
 
