@@ -9,13 +9,14 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120
 ISOLATED = home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; KDLAB_HOME="$$home" OMP_NUM_THREADS=1
 
 .NOTPARALLEL:
-.PHONY: help lab test lint unit notebooks lessons check clean
+.PHONY: help lab test lint unit notebooks lessons check classroom clean
 
 help:
 	@echo "make lab               set up once, then open JupyterLab on notebooks/ (KDLAB_NO_BROWSER=1: only serve)"
 	@echo "make test              set up, then everything CI runs: lint, unit tests, rebuild check, every notebook"
 	@echo "make lessons           build notebooks/ and solutions/ from lessons/ (LESSONS=\"00 01\", FORCE=1, WARM=1)"
 	@echo "make lessons CHECK=1   only say where they differ from the lessons"
+	@echo "make classroom         lay the course out for nbgrader in classroom/ (COURSE=folder)"
 	@echo "make clean             remove the environment and everything that can be made again"
 
 lab: $(VENV)/.lab
@@ -38,6 +39,9 @@ notebooks: $(VENV)/.dev
 
 lessons: $(VENV)/.dev
 	$(PY) lessons/build.py $(if $(CHECK),--check) $(if $(FORCE),--force) $(if $(WARM),--warm) $(LESSONS)
+
+classroom: $(VENV)/.dev
+	@$(PY) -m kdlab classroom $(or $(COURSE),classroom)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""``python -m kdlab doctor|lab|store``: what a learner runs outside a notebook."""
+"""``python -m kdlab doctor|lab|store|classroom|progress``: what is run outside a notebook."""
 
 import argparse
 import os
@@ -118,10 +118,41 @@ def _store(options: argparse.Namespace) -> int:
     return 0
 
 
+def _classroom_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a new folder, or a course laid out before")
+
+
+def _classroom(options: argparse.Namespace) -> int:
+    from kdlab.classroom import layout
+
+    print(layout.report(options.folder, layout.lay_out(options.folder)))
+    return 0
+
+
+def _progress_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("notebooks", nargs="+", type=Path, help="notebooks, or folders of notebooks")
+    parser.add_argument("--why", action="store_true", help="also say what is wrong with what fails")
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from kdlab.classroom import progress
+
+    failures = 0
+    for path in progress.notebooks(options.notebooks):
+        try:
+            print(progress.report(path, progress.rows(path), options.why), flush=True)
+        except KdlabError as error:
+            failures += 1
+            print(error, file=sys.stderr)
+    return int(failures > 0)
+
+
 COMMANDS = {
     "doctor": Command("check that everything the course needs works", _doctor_arguments, _doctor),
     "lab": Command("open JupyterLab on the notebooks", _lab_arguments, _lab),
     "store": Command("show or clear the trained models kept on disk", _store_arguments, _store),
+    "classroom": Command("lay the course out for nbgrader", _classroom_arguments, _classroom),
+    "progress": Command("say which exercises of notebooks pass", _progress_arguments, _progress),
 }
 
 

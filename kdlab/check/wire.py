@@ -1,30 +1,27 @@
-"""Plain data between processes that do not trust each other: JSON and safetensors in one file, nothing unpickled."""
+"""Plain data between processes that do not trust each other: JSON and safetensors in one piece, nothing unpickled."""
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 
 from kdlab.check.comparing import Foreign, describe
 
 
-def write(path: Path, value: Any) -> None:
-    """Write tensors, arrays, numbers, strings, lists, tuples and dictionaries; of anything else a description."""
-    from safetensors.torch import save_file
-
+def dumps(value: Any) -> bytes:
+    """Tensors, arrays, numbers, strings, lists, tuples and dictionaries as bytes; of anything else a description."""
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_packed(value, tensors))
-    save_file(tensors, path, metadata={"json": text})
+    return save(tensors, metadata={"json": text})
 
 
-def read(path: Path) -> Any:
-    """Read what `write` wrote."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return _unpacked(json.loads(file.metadata()["json"]), file.get_tensor)
+def loads(data: bytes) -> Any:
+    """What `dumps` was given. Raises whatever comes to hand if the bytes are not its work."""
+    length = int.from_bytes(data[:8], "little")
+    text = json.loads(data[8 : 8 + length])["__metadata__"]["json"]
+    return _unpacked(json.loads(text), load(data))
 
 
 def _packed(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -51,17 +48,17 @@ def _stored(tensor: torch.Tensor, tensors: dict[str, torch.Tensor]) -> str:
     return name
 
 
-def _unpacked(value: Any, get: Any) -> Any:
+def _unpacked(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
-        return get(value["tensor"]).requires_grad_(bool(value["requires_grad"]))
+        return tensors[value["tensor"]].requires_grad_(bool(value["requires_grad"]))
     if "array" in value:
-        return get(value["array"]).numpy()[()]
+        return tensors[value["array"]].numpy()[()]
     if "dict" in value:
-        return {_unpacked(key, get): _unpacked(item, get) for key, item in value["dict"]}
+        return {_unpacked(key, tensors): _unpacked(item, tensors) for key, item in value["dict"]}
     if "list" in value:
-        return [_unpacked(item, get) for item in value["list"]]
+        return [_unpacked(item, tensors) for item in value["list"]]
     if "tuple" in value:
-        return tuple(_unpacked(item, get) for item in value["tuple"])
+        return tuple(_unpacked(item, tensors) for item in value["tuple"])
     return Foreign(str(value["foreign"]))
