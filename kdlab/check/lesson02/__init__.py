@@ -1,0 +1,1 @@
+"""Exercises of lesson 02: what makes a good teacher?"""
