@@ -1,9 +1,15 @@
-"""Three small networks for 28 x 28 pictures (they accept other sizes too)."""
+"""Three small networks for 28 x 28 pictures (they accept other sizes too).
+
+A width is one number for the whole network, or one for every layer that may have its own: what pruning leaves of a
+network is again one of these networks.
+"""
 
 import itertools
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdlab.errors import KdlabError
 
 
 class MLP(nn.Module):
@@ -27,18 +33,28 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """A small plain convolutional network: three strided 3 x 3 convolutions, then an average and a linear layer.
 
-    Images (N, channels, H, W) to logits (N, classes). Width 8 has about 6,000 parameters.
+    Images (N, channels, H, W) to logits (N, classes). Width 8 means the widths (8, 16, 32), about 6,000 parameters;
+    any other three may be given instead.
     """
 
-    def __init__(self, width: int = 8, classes: int = 10, channels: int = 1):
+    def __init__(self, width: int | tuple[int, ...] = 8, classes: int = 10, channels: int = 1):
         super().__init__()
+        first, second, third = _doubling(width)
         self.features = nn.Sequential(
-            *_conv_block(channels, width), *_conv_block(width, 2 * width), *_conv_block(2 * width, 4 * width)
+            *_conv_block(channels, first), *_conv_block(first, second), *_conv_block(second, third)
         )
-        self.head = nn.Linear(4 * width, classes)
+        self.head = nn.Linear(third, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images).mean((2, 3)))
+
+
+def _doubling(width: int | tuple[int, ...], count: int = 3) -> tuple[int, ...]:
+    """Return `count` widths: those given, or one that doubles."""
+    widths = tuple(width * 2**i for i in range(count)) if isinstance(width, int) else tuple(width)
+    if len(widths) != count:
+        raise KdlabError(f"width is {width!r}; expected one whole number, or {count} of them.")
+    return widths
 
 
 def _conv_block(before: int, after: int) -> list[nn.Module]:
@@ -46,13 +62,17 @@ def _conv_block(before: int, after: int) -> list[nn.Module]:
 
 
 class Block(nn.Module):
-    """A basic residual block (He 2016, section 3.3): relu(shortcut(x) + conv-bn-relu-conv-bn(x))."""
+    """A basic residual block (He 2016, section 3.3): relu(shortcut(x) + conv-bn-relu-conv-bn(x)).
 
-    def __init__(self, before: int, after: int, stride: int = 1):
+    Between its two convolutions it has `inner` channels, as many as come out unless told otherwise.
+    """
+
+    def __init__(self, before: int, after: int, stride: int = 1, inner: int | None = None):
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        inner = after if inner is None else inner
+        self.conv1 = nn.Conv2d(before, inner, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, after, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(after)
         self.shortcut = nn.Identity()
         if stride != 1 or before != after:
@@ -66,19 +86,30 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """A small residual network: a strided stem, three stages of `blocks` blocks, an average, a linear layer.
 
-    Images (N, channels, H, W) to logits (N, classes). Width 16 with one block a stage has 78,000 parameters.
+    Images (N, channels, H, W) to logits (N, classes). Width 16 means stages of (16, 32, 64) channels and has, with one
+    block a stage, 78,000 parameters; any other three may be given instead. `inner` are the channels between the two
+    convolutions of every block, in order: each block's own width if None.
     """
 
-    def __init__(self, width: int = 16, blocks: int = 1, classes: int = 10, channels: int = 1):
+    def __init__(
+        self,
+        width: int | tuple[int, ...] = 16,
+        blocks: int = 1,
+        classes: int = 10,
+        channels: int = 1,
+        inner: tuple[int, ...] | None = None,
+    ):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
-        stages, before = [], width
-        for number in range(3):
-            after = width * 2**number
+        widths = _doubling(width)
+        inner = [None] * 3 * blocks if inner is None else list(inner)
+        if len(inner) != 3 * blocks:
+            raise KdlabError(f"inner is {tuple(inner)}; expected {3 * blocks} whole numbers, one a block.")
+        self.stem = nn.Sequential(*_conv_block(channels, widths[0]))
+        stages, before = [], widths[0]
+        for number, after in enumerate(widths):
             for position in range(blocks):
-                stages.append(Block(before, after, stride=2 if number > 0 and position == 0 else 1))
+                stride = 2 if number > 0 and position == 0 else 1
+                stages.append(Block(before, after, stride, inner[len(stages)]))
                 before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before, classes)

@@ -27,6 +27,7 @@ from kdlab.pruning.masks import (
 from kdlab.pruning.schedules import Dynamic, Gradual, Iterative, OneShot, Scheduled, cubic, drop_and_grow
 from kdlab.pruning.slimming import Slimming
 from kdlab.pruning.tickets import Ticket, learning_rate_rewinding, weight_rewinding
+from kdlab.pruning.widths import student_settings
 
 __all__ = [
     "Dynamic",
@@ -54,6 +55,7 @@ __all__ = [
     "pattern_mask",
     "random",
     "sparsity_of",
+    "student_settings",
     "uniform",
     "weight_rewinding",
     "weights",
