@@ -36,6 +36,7 @@ def build(name: str, seed: int = 0, **settings) -> nn.Module:
     """
     if name not in NETWORKS:
         raise KdlabError(f"There is no network {name!r}; expected one of {', '.join(map(repr, NETWORKS))}.")
+    seed = _plain(seed)
     settings = {setting: _plain(value) for setting, value in settings.items()}
     known = inspect.signature(NETWORKS[name]).parameters
     unknown = set(settings) - set(known)

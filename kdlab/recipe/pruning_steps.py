@@ -1,0 +1,141 @@
+"""Steps that take weights or channels away."""
+
+import copy
+
+from torch import nn
+
+from kdlab import pruning as prune
+from kdlab.data import Split
+from kdlab.distillation import Distill
+from kdlab.errors import KdlabError
+from kdlab.pruning.checks import check_fraction
+from kdlab.recipe.bench import LABELS, PRUNED, STUDENT, TEACHER, Bench
+from kdlab.recipe.steps import Training, prices
+
+
+class Pruning(Training):
+    """A step that prunes a copy of a network, and trains what is left.
+
+    Parameters
+    ----------
+    sparsity
+        Fraction of the weights to set to zero, gradually while training (Zhu & Gupta 2017); or a constraint of your
+        own for `fit`.
+    channels
+        Fraction of the channels to cut out before training, instead.
+    temperature, alpha
+        Train what is left on the soft labels on the bench; on the labels alone where alpha is 0.
+    epochs, data, **settings
+        As in `Training`.
+    """
+
+    takes = ""
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        sparsity: float | prune.Masked | None = None,
+        channels: float | None = None,
+        temperature: float = 4.0,
+        alpha: float = 0.0,
+        data: Split | None = None,
+        **settings,
+    ):
+        super().__init__(epochs=epochs, data=data, **settings)
+        if (sparsity is None) == (channels is None):
+            raise KdlabError(f"{self.title!r} takes either sparsity= or channels=, got {sparsity!r} and {channels!r}.")
+        self.constraint = prune.Gradual(sparsity) if isinstance(sparsity, int | float) else sparsity
+        self.channels = channels if channels is None else check_fraction("channels", channels)
+        self.temperature, self.alpha = temperature, alpha
+        self.needs = (self.takes, *([LABELS] if alpha else []))
+
+    def details(self) -> str:
+        if self.channels is not None:
+            what = f"{100 * self.channels:g} % of the channels"
+        else:
+            target = getattr(self.constraint, "target", None)
+            share = f"{100 * target:g} % of the weights, " if target is not None else ""
+            what = f"{share}{type(self.constraint).__name__}"
+        return f"{what}, {in_signal(self.temperature, self.alpha)}, {self.budget()}"
+
+    def run(self, bench: Bench) -> dict:
+        network, constraint = copy.deepcopy(bench.networks[self.takes]), copy.deepcopy(self.constraint)
+        if self.channels is not None:
+            network = prune.channels.remove(network, bench.val.images[:1], self.channels)
+            constraint = zeros_stay(network)
+        self.fit(bench, network, objective=signal(bench, self.temperature, self.alpha), sparsity=constraint)
+        bench.networks[self.makes] = network
+        return prices(bench, self.makes)
+
+
+class PruneTeacher(Pruning):
+    """Prune the teacher; the dense one stays on the bench. Parameters as in `Pruning`."""
+
+    title, takes, makes = "prune the teacher", TEACHER, PRUNED
+
+
+class PruneStudent(Pruning):
+    """Prune the student. Parameters as in `Pruning`."""
+
+    title, takes, makes = "prune the student", STUDENT, STUDENT
+
+
+class Finetune(Training):
+    """Train a network on the bench further; its zeros stay zeros.
+
+    Parameters
+    ----------
+    of
+        ``"teacher"``, ``"pruned teacher"`` or ``"student"``: it is replaced.
+    temperature, alpha
+        As in `Pruning`.
+    epochs, data, **settings
+        As in `Training`.
+    """
+
+    title = "fine-tune"
+
+    def __init__(
+        self,
+        of: str = STUDENT,
+        *,
+        epochs: int,
+        temperature: float = 4.0,
+        alpha: float = 0.0,
+        data: Split | None = None,
+        **settings,
+    ):
+        super().__init__(epochs=epochs, data=data, **settings)
+        if of not in (TEACHER, PRUNED, STUDENT):
+            raise KdlabError(f"of is {of!r}; expected {TEACHER!r}, {PRUNED!r} or {STUDENT!r}.")
+        self.of, self.makes, self.temperature, self.alpha = of, of, temperature, alpha
+        self.needs = (of, *([LABELS] if alpha else []))
+
+    def details(self) -> str:
+        return f"the {self.of}, {in_signal(self.temperature, self.alpha)}, {self.budget()}"
+
+    def run(self, bench: Bench) -> dict:
+        network = copy.deepcopy(bench.networks[self.of])
+        objective = signal(bench, self.temperature, self.alpha)
+        self.fit(bench, network, objective=objective, sparsity=zeros_stay(network))
+        bench.networks[self.of] = network
+        return prices(bench, self.of)
+
+
+def zeros_stay(network: nn.Module) -> prune.Fixed | None:
+    """Return the constraint that keeps what is zero at zero; None for a dense network."""
+    masks = {name: weight != 0 for name, weight in prune.weights(network).items()}
+    return prune.Fixed(masks) if prune.sparsity_of(masks) else None
+
+
+def signal(bench: Bench, temperature: float, alpha: float) -> Distill | None:
+    """Return what is learned from: the soft labels on the bench, or None for the labels alone."""
+    return Distill(bench.soft_labels, temperature, alpha) if alpha else None
+
+
+def in_signal(temperature: float, alpha: float) -> str:
+    """Return in words what is learned from."""
+    if not alpha:
+        return "from the labels"
+    return f"from the soft labels{' and the labels' if alpha < 1 else ''} (T={temperature:g}, alpha={alpha:g})"
