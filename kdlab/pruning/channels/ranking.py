@@ -22,8 +22,10 @@ def importance(model: nn.Module, graph: Graph, rank: Rank, seed: int = 0) -> dic
         ``"l1"``, ``"l2"``: sum of ``|w|`` or ``w ** 2`` over the filters that make a channel, the weights that read it
         and its batch-norm scales (Li 2017 summed the filters alone; over the group: Fang 2023, section 3.3).
         ``"bn"``: sum of ``|scale|`` over its batch norms (Liu 2017); groups without any stay whole.
-        ``"taylor"``: sum of ``|w * gradient|`` over filters and readers (Molchanov 2019, equation 8), from the
-        gradients that ``backward`` left in the model; `Taylor` gathers its own.
+        ``"taylor"``: sum of ``|w * gradient|`` over filters and readers, from the gradients that ``backward`` left in
+        the model; `Taylor` gathers its own. Each term is, to first order, how much the loss would change without that
+        one weight. Molchanov 2019 sums the squares ``(w * gradient) ** 2`` (equation 8), which can rank otherwise;
+        Molchanov 2017 takes activations in place of weights.
         ``"random"``: the control, by `seed`.
         A function from model and group to scores of shape (group.width,) also does.
 
