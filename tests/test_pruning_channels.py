@@ -234,6 +234,21 @@ def test_kept_agrees_with_what_remove_does():
     assert torch.equal(smaller.stem[0].weight, model.stem[0].weight[kept["stem.0"]])
 
 
+def test_the_example_is_taken_to_the_networks_device():
+    """A network on the meta device runs on meta tensors only, as one on a GPU does on that GPU's."""
+    model, far = models.build("resnet"), models.build("resnet").to("meta")
+    example = PICTURE.clone()
+    assert [str(group) for group in channels.groups(far, example)] == [str(g) for g in channels.groups(model, PICTURE)]
+    assert prune.layers.blocks(far, (example,)) == prune.layers.blocks(model, PICTURE)
+    kept, expected = (channels.kept(network, example, 0.5, "random") for network in (far, model))
+    assert all(torch.equal(kept[layer], expected[layer]) for layer in expected) and kept.keys() == expected.keys()
+    smaller, expected = (channels.remove(network, example, 0.5, "random") for network in (far, model))
+    assert {name: (t.shape, t.device.type) for name, t in smaller.state_dict().items()} == {
+        name: (t.shape, "meta") for name, t in expected.state_dict().items()
+    }
+    assert example.device.type == "cpu" and torch.equal(example, PICTURE) and vars(example) == {}
+
+
 def test_one_channel_by_hand():
     """Cutting the filter, its batch norm and the column that reads it is what remove does."""
     model = randomise(models.build("cnn"))

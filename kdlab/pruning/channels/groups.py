@@ -105,7 +105,7 @@ def groups(model: nn.Module, example) -> list[Group]:
     Parameters
     ----------
     example
-        A batch that the network accepts, such as (2, 1, 28, 28) pictures; its values do not matter.
+        A batch that the network accepts, such as (2, 1, 28, 28) pictures; its values and device do not matter.
 
     Returns
     -------

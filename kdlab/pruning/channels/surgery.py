@@ -36,7 +36,7 @@ def remove(
     model
         Any module that runs on the example: the course's networks, torchvision's, your own.
     example
-        A batch that the network accepts, such as (2, 1, 28, 28) pictures; its values do not matter.
+        A batch that the network accepts, such as (2, 1, 28, 28) pictures; its values and device do not matter.
     ratio
         Fraction of channels to remove, in [0, 1), of every group or of all together (see `scope`); or
         ``{layer: ratio}``. ``floor(width * (1 - ratio))`` stay.

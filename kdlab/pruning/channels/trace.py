@@ -6,6 +6,7 @@ meet; a concatenation or flattening moves tags about. Any Python control flow is
 """
 
 import copy
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ def run(model: nn.Module, example, make: Callable[[nn.Module], Tracer] | None = 
     Parameters
     ----------
     example
-        A batch the network accepts, (N, C, H, W) say, or a tuple of its arguments.
+        A batch the network accepts, (N, C, H, W) say, or a tuple of its arguments; on any device.
 
     Raises
     ------
@@ -216,7 +217,7 @@ def run(model: nn.Module, example, make: Callable[[nn.Module], Tracer] | None = 
     check_prunable(model)
     shell = _shell(model)
     tracer = make(shell) if make else Tracer(shell, Book())
-    arguments = tree_map(_alias, example if isinstance(example, tuple) else (example,))
+    arguments = _beside(model, example if isinstance(example, tuple) else (example,))
     for value in tensors_in(arguments):
         tracer.tag(value, tags.fixed(value))
     with torch.no_grad():
@@ -251,9 +252,10 @@ def _plain_name(function: Callable) -> str:
     return {"radd": "add", "iadd": "add", "rmul": "mul", "imul": "mul", "rsub": "sub", "isub": "sub"}.get(name, name)
 
 
-def _alias(leaf):
-    """Return another tensor on the same memory, so that the caller's own is not tagged."""
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+def _beside(model: nn.Module, arguments: tuple) -> tuple:
+    """Return the arguments on the network's device, as other tensors, so that the caller's own are not tagged."""
+    device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), None)
+    return tree_map(lambda leaf: leaf.detach().to(device) if isinstance(leaf, Tensor) else leaf, arguments)
 
 
 def tensors_in(tree) -> list[Tensor]:
