@@ -159,10 +159,13 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kdlab")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="|".join(COMMANDS))
+    subparsers = parser.add_subparsers(dest="command", metavar="|".join(COMMANDS))
     for name, command in COMMANDS.items():
         command.arguments(subparsers.add_parser(name, help=command.help, description=command.help))
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
     try:
         return COMMANDS[options.command].run(options)
     except KdlabError as error:

@@ -102,6 +102,14 @@ def test_exit_status_follows_the_table(installed, capsys):
     assert capsys.readouterr().out.count("FAIL  torch") == 2
 
 
+def test_without_a_command_the_help_is_printed(capsys):
+    assert cli.main([]) == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: python -m kdlab")
+    for name, command in cli.COMMANDS.items():
+        assert name in printed and command.help in printed
+
+
 def test_quick_check_does_not_import_torch():
     code = "import sys\nfrom kdlab import doctor\ndoctor.examine(quick=True)\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
