@@ -77,5 +77,17 @@ def of_class(cls: type) -> str | None:
 
 
 def of_settings(settings: dict) -> str:
-    """Fingerprint JSON-able settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+    """Fingerprint JSON-able settings; a NumPy number counts as the Python number that it is equal to."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_jsonable).encode()).hexdigest()[:32]
+
+
+def plain(value):
+    """Return a NumPy number, or a tensor without dimensions, as a number of Python's; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _jsonable(value):
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"{value!r} cannot be a part of a name; expected numbers, texts, lists and dictionaries.")
+    return number

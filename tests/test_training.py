@@ -3,13 +3,16 @@
 import copy
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdlab import data, models, store
+from kdlab import data, fingerprint, models, store
+from kdlab.distillation import Distill
 from kdlab.errors import KdlabError
+from kdlab.pruning import Iterative, Slimming
 from kdlab.training import Constraint, CrossEntropy, Interrupted, Objective, evaluate, fit, predict
 from kdlab.training.augmentation import flip_and_shift
 
@@ -121,6 +124,38 @@ def test_a_finished_run_is_recalled_not_trained_again(fashion):
     second = fit(again, fashion.train, epochs=2, progress=False, objective=CrossEntropy())
     assert second.recalled and not first.recalled and second.rows == first.rows
     assert torch.equal(weights(model), weights(again)) and not again.training
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.int32, np.uint8])
+def test_numbers_from_a_table_are_the_same_settings(fashion, whole):
+    """Settings read from a data frame are NumPy's numbers: the run has the name that Python's give it."""
+    plain = {"epochs": 2, "batch_size": 100, "lr": 0.125, "momentum": 0.5, "weight_decay": 0.0, "seed": 3}
+    kinds = dict.fromkeys(plain, np.float32) | dict.fromkeys(["epochs", "batch_size", "seed"], whole)
+    numpys = {name: kinds[name](value) for name, value in plain.items()}
+    model, again = cnn(), cnn()
+    sparsity, objective = Iterative(np.float32(0.5), rounds=whole(2)), Slimming(strength=np.float64(1e-3))
+    first = fit(model, fashion.train, objective=objective, sparsity=sparsity, progress=False, **numpys)
+    sparsity, objective = Iterative(0.5, rounds=2), Slimming(strength=1e-3)
+    second = fit(again, fashion.train, objective=objective, sparsity=sparsity, progress=False, **plain)
+    assert second.recalled and not first.recalled and second.rows == first.rows
+    assert torch.equal(weights(model), weights(again))
+
+
+@pytest.mark.parametrize(("of_a_table", "plain"), [(np.int64(4), 4), (np.float64(4), 4.0), (np.float32(4), 4.0)])
+def test_a_temperature_from_a_table_names_the_same_run(fashion, of_a_table, plain):
+    teacher = cnn(seed=7)
+    fit(cnn(), fashion.train, objective=Distill(teacher, plain), epochs=1, progress=False)
+    assert fit(cnn(), fashion.train, objective=Distill(teacher, of_a_table), epochs=1, progress=False).recalled
+
+
+def test_what_is_no_number_is_no_part_of_a_name():
+    settings = {"epochs": 4, "alphas": [0.5, 1], "augment": True, "seed": None}
+    numpys = {"epochs": np.int16(4), "alphas": [np.float64(0.5), np.int64(1)], "augment": np.bool_(True), "seed": None}
+    assert fingerprint.of_settings(settings) == fingerprint.of_settings(numpys)
+    assert fingerprint.of_settings({"epochs": torch.tensor(4)}) == fingerprint.of_settings({"epochs": 4})
+    for value in (object(), np.zeros(2), torch.zeros(1), {1, 2}):
+        with pytest.raises(TypeError, match="cannot be a part of a name"):
+            fingerprint.of_settings({"epochs": value})
 
 
 @pytest.mark.parametrize(
@@ -290,7 +325,10 @@ def test_augmentation_mirrors_about_half_and_centres_shifts():
     ("settings", "says"),
     [
         ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": True}, "epochs is True"),
+        ({"epochs": np.float64(2)}, "epochs is 2.0"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
+        ({"batch_size": np.int64(0)}, "batch_size is 0"),
         ({"lr": -1}, "lr is -1"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"momentum": 1}, "momentum=1"),

@@ -24,7 +24,7 @@ def check_alpha(alpha: float) -> None:
 
 def check_weight(name: str, value: float) -> None:
     """Raise `KdlabError` unless a weight is a finite number of at least 0."""
-    if not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+    if not isinstance(value, Real) or not (math.isfinite(value) and value >= 0):
         raise KdlabError(f"{name} is {value!r}; expected a finite number of at least 0.")
 
 

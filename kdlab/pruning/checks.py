@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import math
 from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
 from typing import NoReturn
 
 import torch
@@ -15,16 +16,16 @@ from kdlab.errors import KdlabError
 
 def check_fraction(name: str, value: float) -> float:
     """Return `value` if it is a number in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise KdlabError(f"{name} is {value!r}; expected a fraction with 0 <= {name} < 1, such as 0.5.")
     return float(value)
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
     """Return `value` if it is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise KdlabError(f"{name} is {value!r}; expected a whole number of at least {least}.")
-    return value
+    return int(value)
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> NoReturn:

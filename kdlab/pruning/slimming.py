@@ -1,6 +1,7 @@
 """Network slimming: train so that unimportant channels announce themselves (Liu 2017)."""
 
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class Slimming(Objective):
     """
 
     def __init__(self, objective: Objective | Callable | None = None, strength: float = 1e-4):
-        if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 <= strength < float("inf"):
+        if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 <= strength < float("inf"):
             raise KdlabError(f"strength is {strength!r}; expected a number of at least 0, such as 1e-4.")
         self.objective = CrossEntropy() if objective is None else objective
         self.strength = strength

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdlab.data import Batch, Split
 from kdlab.data.splits import check_labels
 from kdlab.errors import KdlabError
+from kdlab.fingerprint import plain
 from kdlab.training.augmentation import flip_and_shift
 from kdlab.training.checkpoint import Checkpoint, identity_before, mark_interrupted, name_of
 from kdlab.training.evaluation import check_open, evaluate, predict
@@ -104,6 +105,9 @@ def fit(
         When the stop button is pressed.
     """
     objective = CrossEntropy() if objective is None else objective
+    epochs, batch_size, lr, momentum, weight_decay, seed = map(
+        plain, (epochs, batch_size, lr, momentum, weight_decay, seed)
+    )
     settings = _check_settings(epochs, batch_size, lr, momentum, weight_decay, schedule, precision)
     _check_data(model, data, val, objective)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -220,7 +224,7 @@ def _interrupt(checkpoint: Checkpoint, kept: dict, history: History, epochs: int
 
 def _check_settings(epochs, batch_size, lr, momentum, weight_decay, schedule, precision) -> dict:
     for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise KdlabError(f"{name} is {value!r}; expected a whole number of at least 1.")
     if not (math.isfinite(lr) and lr > 0):
         raise KdlabError(f"lr is {lr!r}; expected a number above 0.")
