@@ -335,12 +335,20 @@ def test_a_loss_that_is_nan_is_like_no_known_mistake():
         outcome = check.distillation_loss(answer)
         assert outcome.kind == "unknown" and outcome.says == "There is NaN in loss."
 
-    def swapped(s, t, T):
-        return T**2 * F.kl_div(F.softmax(t / T, 1), F.log_softmax(s / T, 1), reduction="batchmean")
-
-    for answer in (swapped, lambda s, t, T: torch.tensor(math.nan), lambda s, t, T: s.sum() * math.nan):
+    for answer in (lambda s, t, T: torch.tensor(math.nan), lambda s, t, T: s.sum() * math.nan):
         outcome = check.repaired_loss(answer)
         assert outcome.kind == "unknown" and outcome.says == "There is NaN in loss."
+
+
+@pytest.mark.parametrize("factor", [lambda T: T**2, lambda T: T, lambda T: 1])
+@pytest.mark.parametrize("reduction", ["batchmean", "sum", "mean"])
+def test_arguments_of_kl_div_in_the_wrong_order_are_named_although_all_is_nan(factor, reduction):
+    def swapped(s, t, T):
+        return factor(T) * F.kl_div(F.softmax(t / T, 1), F.log_softmax(s / T, 1), reduction=reduction)
+
+    outcome = check.repaired_loss(swapped)
+    assert outcome.mistakes == ("order_swapped",)
+    assert ("your loss", "nan") in outcome.case
 
 
 def test_a_mistake_that_was_not_handed_out_is_called_new():

@@ -15,8 +15,8 @@ def repaired_loss(student_logits, teacher_logits, temperature):
 
 
 def probes(generator):
-    shapes = [(1, 2), (2, 2), (1, 3), (2, 3), (3, 2), (3, 4), (32, 10)]
-    temperatures = [2.0, 3.0, 2.5, 3.0, 0.5, 5.0, 4]
+    shapes = [(1, 2), (2, 2), (1, 3), (2, 3), (3, 2), (3, 4), (32, 10), (2, 1)]  # of one class: not NaN when swapped
+    temperatures = [2.0, 3.0, 2.5, 3.0, 0.5, 5.0, 4, 2.0]
     return [
         (numbers(generator, *shape), numbers(generator, *shape, scale=3.0), t)
         for shape, t in zip(shapes, temperatures, strict=True)
@@ -75,6 +75,12 @@ EXERCISE = Exercise(
             ),
             "the divergence points the wrong way: the expectation is over the student's distribution.",
             "In the handed-out code the order of the two was right.",
+        ),
+        Wrong(
+            "order_swapped",
+            edit("F.kl_div(student, teacher,", "F.kl_div(teacher, student,"),
+            "kl_div is given the teacher first and the student second: it takes the log of what is a log already.",
+            "kl_div reads its arguments in the other order than the formula KL(teacher || student) is read.",
         ),
         Wrong(
             "probabilities_for_log_probabilities",
