@@ -952,20 +952,25 @@ points = {
 
 # %%
 labels = ["compressed file (kB)", "thousand MACs an image", "time of 64 images (ms)"]
-fig, axes = plt.subplots(1, 3, figsize=(10, 3.8), sharey=True)
-for ax, column, label in zip(axes, [1, 2, 3], labels, strict=True):
+fig, panels = plt.subplot_mosaic(
+    "AA;BC", figsize=(8.4, 7.2), height_ratios=[1.25, 1], sharey=True
+)
+for ax, column, label in zip(panels.values(), [1, 2, 3], labels, strict=True):
     for number, (family, rows) in enumerate(points.items()):
         x, y = [row[column] for row in rows], [row[4] for row in rows]
         line = "-" if family.startswith(("dense", "gradual")) else ""
         look = {"marker": plots.MARKERS[number], "color": plots.COLOURS[number], "ls": line}
         ax.plot(x, y, label=family, **look)
+        side, place = (
+            ("right", (-8, 3)) if family.startswith("gradual") else ("left", (7, -12))
+        )
         for name, *prices in rows if column == 1 else ():
             spot = (prices[0], prices[3])
-            ax.annotate(name, spot, (6, -9), textcoords="offset points", fontsize=8)
-    ax.set(xlabel=label, xlim=(0, None))
-    ax.margins(x=0.12)
-axes[0].set_ylabel("accuracy on test (%)")
-axes[2].legend(fontsize=8, loc="lower left")
+            ax.annotate(name, spot, place, textcoords="offset points", fontsize=9, ha=side)
+    ax.set(xlabel=label, xlim=(0, None), ylabel="accuracy on test (%)")
+    ax.margins(x=0.08)
+panels["C"].set_ylabel("")
+panels["A"].legend(loc="lower right")
 fig.suptitle("What counts as small decides who wins", x=0.01, ha="left", fontsize=11)
 plt.show()
 
