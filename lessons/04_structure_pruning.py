@@ -17,7 +17,7 @@
 # - repair batch norm, fine-tune, and compare with a small network that had the same budget;
 # - say what pruning did to the arithmetic, and what it did to the time.
 #
-# *About 60 minutes for you, about three minutes for two processor cores. Lessons 00 and 03 come before.*
+# *About 70 minutes for you, about three minutes for two processor cores. Lessons 00 and 03 come before.*
 
 # %% [markdown]
 # ## Code
@@ -657,8 +657,61 @@ Markdown("\n".join(lost_and_found))
 # | `bn` | the scale of its batch norm | Liu 2017 |
 # | `Taylor` | weight x gradient: how much the loss would change, to first order | Molchanov 2019 |
 # | `random` | nothing: the **control** | Mittal 2018 |
+
+# %% [markdown]
+# ### Exercise 5: spot the bug
 #
-# Do they agree? The group on the upper rail of the first stage, scored by each of them:
+# *Difficulty ●●○ · 10 minutes · you will have: an eye for a ranking that runs, and ranks no better than chance.*
+#
+# The function below ranks the channels between the two convolutions of a residual block by `l1`, as the table says it.
+# `state` holds the tensors of Exercise 2. What comes back are the numbers of the `count` channels that should go, the
+# weakest first. The code runs, a network that is pruned by it can be fine-tuned, and it contains **three** mistakes.
+# Repair it.
+
+
+# %% exercise="weakest_channels" bug=true
+def weakest_channels(state, count):
+    """Return the numbers of the least important channels between conv1 and conv2, the weakest first."""
+    ### BEGIN STUB
+    # makes = state["conv1.weight"].sum(dim=(1, 2, 3)).abs()
+    # scales = state["bn.weight"].abs()
+    # reads = state["conv2.weight"].abs().sum(dim=(1, 2, 3))
+    # return (makes + scales + reads).topk(count).indices.tolist()
+    ### END STUB
+    ### BEGIN SOLUTION
+    makes = state["conv1.weight"].abs().sum(dim=(1, 2, 3))
+    scales = state["bn.weight"].abs()
+    reads = state["conv2.weight"].abs().sum(dim=(0, 2, 3))
+    return (makes + scales + reads).topk(count, largest=False).indices.tolist()
+    ### END SOLUTION
+
+
+# %% check="weakest_channels" points=3
+check.weakest_channels(weakest_channels)
+### BEGIN HIDDEN TESTS
+check.grade("weakest_channels", weakest_channels)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# One mistake is in the order of two steps, one in an axis, one in the end of the list that is taken.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# In a residual block all widths are equal, so a wrong axis has the right length and nothing complains. Go back to the
+# table of tensors, and write beside each of them which axis counts the channels *between* the two convolutions.
+# </details>
+
+# %% [markdown] solution="weakest_channels"
+# **Why.** Summed before the sizes are taken, large weights of both signs cancel, and a strong filter looks weak: that line
+# stood in the example of a well-known library [until somebody asked](https://github.com/VainF/Torch-Pruning/issues/10). The
+# reader is `conv2`, and what it reads lies along the *second* axis of its weight. And `topk` takes the largest unless it is
+# told otherwise. None of this breaks anything: fine-tuning repairs most of what a bad choice destroys. That is why a ranking
+# needs a control: it has to beat a random one, or it may not be the ranking that you think it is.
+
+# %% [markdown]
+# Do the ranks agree? The group on the upper rail of the first stage, scored by each of them:
 
 # %%
 taylor = prune.channels.Taylor(part.sample(CALIBRATION, seed=0))

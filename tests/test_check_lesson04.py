@@ -165,6 +165,26 @@ def recalibrate_norms_by_hooks(model, batches):
     model.eval()
 
 
+def weakest_channels_one_by_one(state, count):
+    scores = []
+    for channel in range(len(state["bn.weight"])):
+        mine = [state["conv1.weight"][channel], state["bn.weight"][channel], state["conv2.weight"][:, channel]]
+        scores.append((sum(float(part.abs().sum()) for part in mine), channel))
+    return [channel for _, channel in sorted(scores)[:count]]
+
+
+def weakest_channels_by_norms(state, count):
+    maker, reader = state["conv1.weight"].flatten(1), state["conv2.weight"].transpose(0, 1).flatten(1)
+    everything = torch.cat([maker, reader, state["bn.weight"][:, None]], dim=1)
+    return torch.linalg.vector_norm(everything, ord=1, dim=1).argsort()[:count]
+
+
+def weakest_channels_in_numpy(state, count):
+    first, scale, second = (state[name].abs().numpy() for name in ("conv1.weight", "bn.weight", "conv2.weight"))
+    scores = first.sum((1, 2, 3)) + scale + second.sum((0, 2, 3))
+    return (-scores).argsort()[::-1][:count].copy()
+
+
 RIGHT = {
     "parameters_left": [parameters_left_in_a_loop, parameters_left_of_real_layers, parameters_left_with_tensors],
     "remove_channel": [remove_channel_by_cat, remove_channel_by_mask, remove_channel_by_index_select],
@@ -178,6 +198,11 @@ RIGHT = {
         recalibrate_norms_by_averaging,
         recalibrate_norms_by_hooks,
     ],
+    "weakest_channels": [
+        weakest_channels_one_by_one,
+        weakest_channels_by_norms,
+        weakest_channels_in_numpy,
+    ],
 }
 
 _CUT = ("conv1.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
@@ -190,6 +215,20 @@ def _orders() -> dict[str, str]:
     return {f"{_CUT_LINE} => for name in {names!r}:": "each tensor is cut on its own" for names in swapped}
 
 
+def _summed_otherwise() -> dict[str, str]:
+    """The axes of the two sums with two neighbours swapped, or counted from behind, as the mutations print them."""
+    lines = {
+        "makes = state['conv1.weight'].abs().sum(dim={})": ((1, 2, 3), [(2, 1, 3), (1, 3, 2), (1, -2, 3)]),
+        "reads = state['conv2.weight'].abs().sum(dim={})": ((0, 2, 3), [(2, 0, 3), (0, 3, 2), (0, -2, 3)]),
+    }
+    return {
+        f"{line.format(axes)} => {line.format(other)}": "the same axes are summed"
+        for line, (axes, others) in lines.items()
+        for other in others
+    }
+
+
+_WEAKEST = "return (makes + scales + reads).topk(count, largest=False).indices"
 _SAME_TENSOR = "the copied dictionary holds the same tensors until they are cut"
 _LONGER = "searching more often than needed finds the same"
 EQUIVALENT = {
@@ -208,6 +247,10 @@ EQUIVALENT = {
         "for _ in additions: => for _ in convs:": _LONGER,
         "for _ in additions: => for _ in layer:": _LONGER,
         "maps = {convs[layer][1]} => maps = {convs[layer][-1]}": "a convolution has two ends",
+    },
+    "weakest_channels": {
+        **_summed_otherwise(),
+        f"{_WEAKEST}.tolist() => {_WEAKEST}": "a tensor of the same numbers will do",
     },
     "recalibrate_norms": {"for norm in norms: => for norm in momenta:": "a dictionary goes through its keys"},
 }
@@ -264,6 +307,57 @@ def test_parameters_left_is_what_surgery_leaves():
         return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
 
     assert find("parameters_left").reference([1, 8, 16, 32], 0.25) == (count(model), count(smaller))
+
+
+def the_weakest(makes, scales, reads, largest=False):
+    """The body of weakest_channels, with any of its parts done otherwise."""
+
+    def weakest_channels(state, count):
+        scores = makes(state["conv1.weight"]) + scales(state["bn.weight"]) + reads(state["conv2.weight"])
+        return scores.topk(count, largest=largest).indices
+
+    return weakest_channels
+
+
+def test_the_handed_out_ranking_is_not_attempted_and_each_repair_is_counted():
+    maker, scale, reader = lambda w: w.abs().sum((1, 2, 3)), torch.abs, lambda w: w.abs().sum((0, 2, 3))
+    signs_cancel, outputs = lambda w: w.sum((1, 2, 3)).abs(), lambda w: w.abs().sum((1, 2, 3))
+
+    assert check.weakest_channels(the_weakest(signs_cancel, scale, outputs, True)).kind == "untouched"
+    one = check.weakest_channels(the_weakest(maker, scale, outputs, True))
+    assert one.says.startswith("Two mistakes remain. One of them: ") and one.earned == pytest.approx(1)
+    assert set(one.mistakes) == {"reader_along_its_outputs", "strongest_first"}
+    two = check.weakest_channels(the_weakest(signs_cancel, scale, reader))
+    assert two.says.startswith("One mistake remains: ") and two.earned == pytest.approx(2)
+    assert two.mistakes == ("signs_cancel",)
+    new = check.weakest_channels(the_weakest(maker, torch.Tensor.detach, reader))
+    assert new.says.startswith("There is a new mistake: ") and new.mistakes == ("signed_scales",)
+    assert check.weakest_channels(the_weakest(maker, scale, reader)).passed
+
+
+def test_each_handed_out_mistake_changes_which_channels_go():
+    """Not only their order: whoever removes them gets another network."""
+    exercise = find("weakest_channels")
+    for (wrong,), function in exercise.wrongs[:3]:
+        assert wrong.name in exercise.handed_out
+        cases = [case for case in exercise.cases() if case[1] < len(case[0]["bn.weight"])]
+        differ = [set(function(*case)) != set(exercise.reference(*case)) for case in cases]
+        assert sum(differ) >= 3, wrong.name
+
+
+def test_the_weakest_channels_are_those_that_the_library_removes():
+    network = models.build("resnet", width=8)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    block = network.stages[0]
+    layers = {"conv1": block.conv1, "bn": block.bn1, "conv2": block.conv2}
+    state = {f"{name}.{key}": t for name, layer in layers.items() for key, t in layer.state_dict().items()}
+    kept = prune.channels.kept(network, torch.randn(1, 1, 28, 28), 0.5, "l1")["stages.0.conv1"]
+    weakest = find("weakest_channels").reference(state, 4)
+    assert sorted(weakest) == sorted(set(range(8)) - set(kept.tolist()))
+    scores = prune.channels.scores(network, torch.randn(1, 1, 28, 28), "l1")["stages.0.conv1"]
+    assert weakest == scores.argsort()[:4].tolist()
 
 
 def test_part_of_the_points_for_a_network_left_in_training_mode():
