@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from kdlab.data import Split
 from kdlab.distillation import soften
 from kdlab.errors import KdlabError
-from kdlab.pruning import Gradual, Iterative, OneShot, Scheduled, weights
+from kdlab.measure import macs, parameters
+from kdlab.pruning import Gradual, Iterative, OneShot, Scheduled, channels, weights
 
 _BAR = "#0072B2"
 _TRUE_BAR = "#E69F00"
@@ -205,9 +206,7 @@ def sparsity_explorer(
     sparsity
         Where to start: one of the measured sparsities.
     """
-    stops = sorted({stop for curve in curves.values() for stop in curve})
-    if sparsity not in stops:
-        raise KdlabError(f"Nothing was measured at sparsity={sparsity!r}; expected one of {stops}.")
+    stops = _stops(curves, "sparsity", sparsity)
     parts = {name: weight.detach().cpu().flatten().numpy() for name, weight in weights(model).items()}
     parts = {"all layers": np.concatenate(list(parts.values())), **parts}
     sizes = np.sort(np.abs(parts["all layers"]))
@@ -252,27 +251,129 @@ def sparsity_html(
     for edge in (-threshold, threshold) if threshold else ():
         left.axvline(edge, color="black", lw=0.8)
     left.set(title="grey: becomes zero", xlabel="weight", ylabel="weights in a bin")
+    _draw_measured(right, curves, sparsity, "sparsity (%)")
+    caption = (
+        f"Sparsity {sparsity:.0%}: every weight with a size of at most {threshold:.3f} becomes zero, here "
+        f"{len(gone):,} of {len(part):,} ({len(gone) / len(part):.0%}). Accuracy: {_measured(curves, sparsity)}."
+    )
+    return _captioned(figure, "histogram of the weights, and accuracy against sparsity", caption)
+
+
+def channels_explorer(
+    model: nn.Module, example, curves: Mapping[str, Mapping[float, float]], *, ratio: float = 0.25
+) -> Explorer:
+    """Move the ratio of channels that go, and watch the widths, the prices and the accuracy measured there.
+
+    The smaller networks are made once, when the explorer is; moving the slider computes nothing but the picture.
+
+    Parameters
+    ----------
+    model
+        The network before pruning.
+    example
+        A batch that it accepts.
+    curves
+        Measured accuracies (fractions) by ratio, ``{"as cut": {0.0: 0.9, 0.5: 0.3}}``. The slider stops where something
+        was measured.
+    ratio
+        Where to start: one of the measured ratios.
+    """
+    stops = _stops(curves, "ratio", ratio)
+    cut = {stop: channels.remove(model, example, stop) if stop else model for stop in stops}
+    whole = _widths(model, example)
+    widths = {stop: {name: _widths(net, example)[name] for name in whole} for stop, net in cut.items()}
+    sizes = {stop: (parameters(net), macs(net, example)) for stop, net in cut.items()}
+    full = parameters(model), macs(model, example)
+
+    def draw(ratio: float) -> str:
+        left = {name: (width, whole[name]) for name, width in widths[ratio].items()}
+        return channels_html(left, tuple(zip(sizes[ratio], full, strict=True)), ratio, curves)
+
+    control = ipywidgets.SelectionSlider(
+        options=[(f"{stop:.1%}", stop) for stop in stops], value=ratio, description="channels removed",
+        style={"description_width": "130px"}, layout={"width": "460px"},
+    )  # fmt: skip
+    return Explorer({"ratio": control}, draw)
+
+
+def _widths(model: nn.Module, example) -> dict[str, int]:
+    """The widths of the groups that do not end in the network's output, by name."""
+    found = channels.groups(model, example)
+    return {group.name: group.width for group in found if group.readers}
+
+
+def channels_html(
+    widths: Mapping[str, tuple[int, int]],
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    ratio: float,
+    curves: Mapping[str, Mapping[float, float]],
+) -> str:
+    """Draw what is left of every group's channels, and the measured curves beside it.
+
+    Parameters
+    ----------
+    widths
+        By group: channels left, and channels before.
+    sizes
+        Parameters left and before, MACs left and before.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.4, max(2.7, 0.26 * len(widths) + 0.8)), dpi=80, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows = range(len(widths))
+    left.barh(rows, [before for _, before in widths.values()], color="#DDDDDD")
+    left.barh(rows, [now for now, _ in widths.values()], color=_BAR)
+    for row, (now, before) in enumerate(widths.values()):
+        left.annotate(f"{now} of {before}", (before, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    left.set_yticks(rows, list(widths), fontsize=8)
+    left.invert_yaxis()
+    widest = max(before for _, before in widths.values())
+    left.set(title="left of each group", xlabel="channels", xlim=(0, 1.35 * widest))
+    _draw_measured(right, curves, ratio, "channels removed (%)")
+    prices = " and ".join(
+        f"{now:,} of {before:,} {what} ({now / before:.0%})"
+        for what, (now, before) in zip(("parameters", "MACs"), sizes, strict=True)
+    )
+    caption = (
+        f"With {ratio:.1%} of the channels removed from every group, {prices} are left. "
+        f"Accuracy: {_measured(curves, ratio)}."
+    )
+    return _captioned(figure, "channels left in each group, and accuracy against the ratio removed", caption)
+
+
+def _stops(curves: Mapping[str, Mapping[float, float]], name: str, start: float) -> list[float]:
+    """Return where something was measured; refuse another start."""
+    stops = sorted({stop for curve in curves.values() for stop in curve})
+    if start not in stops:
+        raise KdlabError(f"Nothing was measured at {name}={start!r}; expected one of {stops}.")
+    return stops
+
+
+def _draw_measured(axes, curves: Mapping[str, Mapping[float, float]], now: float, xlabel: str) -> None:
     for number, (name, curve) in enumerate(curves.items()):
         stops = sorted(curve)
         colour, marker = (_BAR, _TRUE_BAR, "#009E73")[number % 3], "os^"[number % 3]
-        right.plot(
+        axes.plot(
             [100 * s for s in stops], [100 * curve[s] for s in stops], marker=marker, ms=4, color=colour, label=name
         )
-    right.axvline(100 * sparsity, color="black", lw=0.8)
-    right.set(title="measured", xlabel="sparsity (%)", ylabel="accuracy (%)")
-    right.legend(fontsize=8, loc="lower left")
+    axes.axvline(100 * now, color="black", lw=0.8)
+    axes.set(title="measured", xlabel=xlabel, ylabel="accuracy (%)")
+    axes.legend(fontsize=8, loc="lower left")
+
+
+def _measured(curves: Mapping[str, Mapping[float, float]], now: float) -> str:
+    """Say what was measured at one stop."""
+    return "; ".join(
+        f"{html.escape(name)} {curve[now]:.1%}" if now in curve else f"{html.escape(name)}: not measured here"
+        for name, curve in curves.items()
+    )
+
+
+def _captioned(figure, alt: str, caption: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    measured = "; ".join(
-        f"{html.escape(name)} {curve[sparsity]:.1%}" if sparsity in curve else f"{html.escape(name)}: not measured here"
-        for name, curve in curves.items()
-    )
-    caption = (
-        f"Sparsity {sparsity:.0%}: every weight with a size of at most {threshold:.3f} becomes zero, here "
-        f"{len(gone):,} of {len(part):,} ({len(gone) / len(part):.0%}). Accuracy: {measured}."
-    )
-    alt = "histogram of the weights, and accuracy against sparsity"
     return f'<img alt="{alt}" src="{picture}"><div style="max-width:640px">{caption}</div>'
 
 
@@ -340,9 +441,6 @@ def schedule_html(target: float, span: tuple[float, float], prunings: int, steps
     left.legend(fontsize=8, loc="lower right")
     right.set(xlabel="training (%)", ylabel="of the living weights (%)", xlim=left.get_xlim(), ylim=(-3, 103))
     right.set_title("what each pruning removes", fontsize=10)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     count = len(losses["cubic"])
     caption = (
         f"The cubic schedule reaches {target:.0%} in {count} pruning{'s' if count > 1 else ''}. Half-way it is at "
@@ -351,8 +449,7 @@ def schedule_html(target: float, span: tuple[float, float], prunings: int, steps
         f"{max(losses['iterative, 5 rounds']):.0%}; one-shot {max(losses['one-shot']):.0%}. "
         f"{1 - end:.0%} of training are left for fine-tuning after the last pruning."
     )
-    alt = "sparsity during training, and what each pruning removes, for three schedules"
-    return f'<img alt="{alt}" src="{picture}"><div style="max-width:640px">{caption}</div>'
+    return _captioned(figure, "sparsity during training, and what each pruning removes, for three schedules", caption)
 
 
 def _losses(schedule: Scheduled, steps: int) -> tuple[list[int], list[float]]:

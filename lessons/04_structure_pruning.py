@@ -42,7 +42,7 @@ import torchvision
 from IPython.display import Markdown
 from torch import nn
 
-from kdlab import check, data, measure, models, plots, scale
+from kdlab import check, data, measure, models, plots, scale, widgets
 from kdlab import pruning as prune
 from kdlab.claims import claim
 from kdlab.experiments import interval, paired, run
@@ -645,6 +645,21 @@ Markdown("\n".join(lost_and_found))
 
 # %% [markdown]
 # The more is removed, the smaller the share that comes back: statistics can be measured again, knowledge cannot.
+
+# %% [markdown]
+# ### Move it yourself
+#
+# One network, from whole to an eighth of its width: the channels that are left in each group, what they cost, and the
+# accuracy on val before any fine-tuning. The slider computes nothing: it looks up what this cell measures.
+
+# %%
+curves = {"as cut": {}, "recalibrated": {}}
+for eighths in range(8):
+    smaller = prune.channels.remove(network, one_image, eighths / 8, rank="l1")
+    curves["as cut"][eighths / 8] = evaluate(smaller, fashion.val)
+    prune.channels.recalibrate(smaller, part.sample(CALIBRATION, seed=0))
+    curves["recalibrated"][eighths / 8] = evaluate(smaller, fashion.val)
+widgets.channels_explorer(network, one_image, curves, ratio=0.25)
 
 # %% [markdown]
 # ## Which channels?

@@ -5,7 +5,8 @@ import torch
 
 from kdlab import data, models, widgets
 from kdlab.errors import KdlabError
-from kdlab.pruning import weights
+from kdlab.measure import macs, parameters
+from kdlab.pruning import channels, weights
 
 
 @pytest.fixture
@@ -88,6 +89,44 @@ def test_half_of_all_weights_are_marked_but_not_half_of_each_layer(pruning_explo
 def test_a_start_that_was_not_measured_is_refused():
     with pytest.raises(KdlabError, match=r"Nothing was measured at sparsity=0.7; expected one of \[0.0, 0.5\]"):
         widgets.sparsity_explorer(models.build("cnn", width=2), {"as pruned": {0.0: 0.9, 0.5: 0.8}}, sparsity=0.7)
+
+
+@pytest.fixture
+def channel_explorer():
+    network, picture = models.build("resnet", width=4, seed=0), torch.randn(1, 1, 28, 28)
+    curves = {"as cut": {0.0: 0.9, 0.5: 0.2, 0.75: 0.1}, "recalibrated": {0.0: 0.91, 0.5: 0.7}}
+    return network, picture, widgets.channels_explorer(network, picture, curves, ratio=0.5)
+
+
+def test_moving_the_ratio_shows_what_surgery_leaves_and_what_was_measured(channel_explorer):
+    network, picture, explorer = channel_explorer
+    half = channels.remove(network, picture, 0.5)
+    sizes = [(count(half), count(network)) for count in (parameters, lambda net: macs(net, picture))]
+    (now, before), (fewer, many) = sizes
+    shown = explorer.view.value
+    assert f"{now:,} of {before:,} parameters ({now / before:.0%}) and {fewer:,} of {many:,} MACs" in shown
+    assert "With 50.0% of the channels" in shown and "as cut 20.0%; recalibrated 70.0%" in shown
+    explorer.children[0].value = 0.0
+    assert f"{before:,} of {before:,} parameters (100%)" in explorer.view.value
+    explorer.children[0].value = 0.75
+    assert "as cut 10.0%; recalibrated: not measured here" in explorer.view.value
+    assert explorer._repr_mimebundle_()["text/html"] == shown
+
+
+def test_the_widths_are_those_of_the_groups(channel_explorer, monkeypatch):
+    network, picture, _ = channel_explorer
+    seen = []
+    monkeypatch.setattr(widgets, "channels_html", lambda widths, *_: seen.append(widths) or "")
+    explorer = widgets.channels_explorer(network, picture, {"as cut": {0.0: 0.9, 0.75: 0.1}}, ratio=0.75)
+    explorer.children[0].value = 0.0
+    removable = [group for group in channels.groups(network, picture) if not group.stays]
+    assert seen[0] == {group.name: (group.width // 4, group.width) for group in removable}
+    assert seen[1] == {group.name: (group.width, group.width) for group in removable}
+
+
+def test_a_ratio_that_was_not_measured_is_refused():
+    with pytest.raises(KdlabError, match=r"Nothing was measured at ratio=0.25; expected one of \[0.0, 0.5\]"):
+        widgets.channels_explorer(models.build("cnn"), torch.randn(1, 1, 28, 28), {"as cut": {0.0: 0.9, 0.5: 0.8}})
 
 
 def test_the_schedule_follows_its_controls():
