@@ -25,27 +25,32 @@ class Claim:
     holds : bool
     judged : bool
         False at smoke scale, which trains too little to judge anything.
+    said_by : str
+        Who says so, where it is not the lesson itself.
     """
 
     text: str
     evidence: str
-    holds: bool
+    holds: bool | None
     judged: bool
+    said_by: str = ""
 
     @property
     def verdict(self) -> str:
-        """One word or two: holds, does not hold, not judged."""
+        """A word or two: holds, does not hold, cannot tell, not judged."""
         if not self.judged:
             return "not judged at smoke scale"
-        return "holds" if self.holds else "does not hold"
+        return {True: "holds", False: "does not hold", None: "cannot tell"}[self.holds]
 
     def __repr__(self) -> str:
-        return f"Claim: {self.text}\nMeasured: {self.evidence}\nVerdict: {self.verdict}"
+        who = f"\nSaid by: {self.said_by}" if self.said_by else ""
+        return f"Claim: {self.text}{who}\nMeasured: {self.evidence}\nVerdict: {self.verdict}"
 
     def _repr_html_(self) -> str:
         colour = {"holds": "#009E73", "does not hold": "#D55E00"}.get(self.verdict, "#888888")
+        who = f" <i>({html.escape(self.said_by)})</i>" if self.said_by else ""
         return (
-            f'<div style="border-left:4px solid {colour};padding:2px 12px">{html.escape(self.text)}<br>'
+            f'<div style="border-left:4px solid {colour};padding:2px 12px">{html.escape(self.text)}{who}<br>'
             f"<b>Measured:</b> {html.escape(self.evidence)}<br>"
             f'<b style="color:{colour}">{self.verdict}</b></div>'
         )
@@ -92,6 +97,32 @@ def claim(
     if made.judged and not made.holds:
         raise ClaimFailed(f"{text} Measured: {words}.")
     return made
+
+
+def finding(text: str, evidence: Difference, *, said_by: str = "", above: float = 0.0) -> Claim:
+    """Hold what somebody says against a measurement, and show what comes of it: it may well not hold.
+
+    Parameters
+    ----------
+    text
+        What is said: that a difference lies above `above`.
+    evidence
+        The measured difference with its interval.
+    said_by
+        Who says so: authors and year.
+    above
+        The value that the difference is said to exceed.
+
+    Returns
+    -------
+    Claim
+        ``holds`` if the whole interval lies above the value, ``does not hold`` if all of it lies below, ``cannot tell``
+        otherwise. Nothing is raised.
+    """
+    if not isinstance(evidence, Difference):
+        raise KdlabError(f"A finding needs a mean with its interval, from paired or interval, got {evidence!r}.")
+    holds = True if evidence.low > above else False if evidence.high < above else None
+    return Claim(text, evidence.text(), holds, scale.current() != "smoke", said_by)
 
 
 def _judge(evidence, above, below, within) -> bool:

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from kdlab import experiments
-from kdlab.claims import Claim, ClaimFailed, claim
+from kdlab.claims import Claim, ClaimFailed, claim, finding
 from kdlab.errors import KdlabError
 from kdlab.experiments import Difference, RunFailed, interval, paired, run
 
@@ -132,3 +132,20 @@ def test_smoke_scale_judges_nothing_and_says_so(monkeypatch):
     assert "&lt;helps&gt;" in made._repr_html_()
     with pytest.raises(KdlabError, match="above=, below= or within="):
         claim("No bounds.", FIRM)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [([0.01, 0.02, 0.03], "holds"), ([-0.01, -0.02, -0.03], "does not hold"), ([-0.03, 0.03, 0.01], "cannot tell")],
+)
+def test_a_finding_says_whether_what_a_paper_says_shows(monkeypatch, values, verdict):
+    monkeypatch.setenv("KDLAB_SCALE", "laptop")
+    found = finding("A beats B.", interval(values), said_by="Somebody 2020")
+    assert found.verdict == verdict
+    assert "Somebody 2020" in repr(found)
+    assert "Somebody 2020" in found._repr_html_()
+
+
+def test_a_finding_needs_an_interval():
+    with pytest.raises(KdlabError, match="interval"):
+        finding("A beats B.", "words")
