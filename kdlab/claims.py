@@ -1,6 +1,7 @@
 """Claims that a lesson makes about its own measurements, and that break the build when they do not hold."""
 
 import html
+import os
 from dataclasses import dataclass
 
 from kdlab import scale
@@ -88,13 +89,13 @@ def claim(
     Raises
     ------
     ClaimFailed
-        At laptop and full scale, if the claim does not hold.
+        At laptop and full scale, if the claim does not hold; with ``KDLAB_CLAIMS=report`` it is only shown.
     """
     if holds is None:
         holds = _judge(evidence, above, below, within)
     words = evidence.text() if isinstance(evidence, Difference) else evidence
     made = Claim(text, words, bool(holds), judged=scale.current() != "smoke")
-    if made.judged and not made.holds:
+    if made.judged and not made.holds and os.environ.get("KDLAB_CLAIMS") != "report":
         raise ClaimFailed(f"{text} Measured: {words}.")
     return made
 

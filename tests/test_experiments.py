@@ -136,7 +136,7 @@ def test_smoke_scale_judges_nothing_and_says_so(monkeypatch):
 
 @pytest.mark.parametrize(
     ("values", "verdict"),
-    [([0.01, 0.02, 0.03], "holds"), ([-0.01, -0.02, -0.03], "does not hold"), ([-0.03, 0.03, 0.01], "cannot tell")],
+    [([0.02, 0.021, 0.022], "holds"), ([-0.02, -0.021, -0.022], "does not hold"), ([-0.03, 0.03, 0.01], "cannot tell")],
 )
 def test_a_finding_says_whether_what_a_paper_says_shows(monkeypatch, values, verdict):
     monkeypatch.setenv("KDLAB_SCALE", "laptop")
@@ -149,3 +149,9 @@ def test_a_finding_says_whether_what_a_paper_says_shows(monkeypatch, values, ver
 def test_a_finding_needs_an_interval():
     with pytest.raises(KdlabError, match="interval"):
         finding("A beats B.", "words")
+
+
+def test_claims_can_be_reported_instead_of_enforced(monkeypatch):
+    monkeypatch.setenv("KDLAB_SCALE", "laptop")
+    monkeypatch.setenv("KDLAB_CLAIMS", "report")
+    assert claim("It helps.", "it does not", holds=False).verdict == "does not hold"
