@@ -4,8 +4,11 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from kdlab import check, models, pruning
+from kdlab import check, distillation, models, pruning
+from kdlab.check.observers.pruning import linear
 from kdlab.check.registry import find
 
 
@@ -76,6 +79,45 @@ def student_widths_in_numpy(remaining, inputs, kernel):
     return widths
 
 
+def kd_importance_by_soft_cross_entropy(layer, inputs, teacher_logits, temperature):
+    soft = torch.softmax(teacher_logits / temperature, -1)
+    loss = F.cross_entropy(layer(inputs) / temperature, soft)
+    gradient = torch.autograd.grad(loss, layer.weight)[0]
+    with torch.no_grad():
+        return layer.weight.abs() * gradient.abs()
+
+
+def kd_importance_by_backward(layer, inputs, teacher_logits, temperature):
+    p = F.log_softmax(teacher_logits / temperature, dim=1)
+    q = F.log_softmax(layer(inputs) / temperature, dim=1)
+    loss = temperature**2 * F.kl_div(q, p, reduction="sum", log_target=True) / len(inputs)
+    loss.backward()
+    scores = (layer.weight.detach() * layer.weight.grad).abs()
+    layer.zero_grad()
+    return scores
+
+
+def kd_importance_by_hand(layer, inputs, teacher_logits, temperature):
+    with torch.no_grad():
+        q = (layer(inputs) / temperature).softmax(1)
+        p = (teacher_logits / temperature).softmax(1)
+        return ((q - p).T @ inputs / temperature / len(inputs) * layer.weight).abs()
+
+
+def kd_importance_on_a_copy(layer, inputs, teacher_logits, temperature):
+    weight = layer.weight.detach().double().requires_grad_()
+    logits = inputs.double() @ weight.T + layer.bias.detach().double()
+    p, q = (z.div(temperature).softmax(dim=1) for z in (teacher_logits.double(), logits))
+    (p * (p / q).log()).sum(dim=1).mean().backward()
+    return (weight.detach() * weight.grad).abs()
+
+
+def kd_importance_without_the_factor_of_the_batch(layer, inputs, teacher_logits, temperature):
+    q = F.log_softmax(layer(inputs) / temperature, dim=1)
+    loss = nn.KLDivLoss(reduction="mean")(q, F.softmax(teacher_logits / temperature, dim=1))
+    return (torch.autograd.grad(loss, layer.weight)[0] * layer.weight).detach().abs()
+
+
 RIGHT = {
     "two_pronged": [
         two_pronged_in_one_go,
@@ -89,13 +131,32 @@ RIGHT = {
         student_widths_in_whole_numbers,
         student_widths_in_numpy,
     ],
+    "kd_importance": [
+        kd_importance_by_soft_cross_entropy,
+        kd_importance_by_backward,
+        kd_importance_by_hand,
+        kd_importance_on_a_copy,
+        kd_importance_without_the_factor_of_the_batch,
+    ],
 }
 
+_STUDENT = "student = F.log_softmax(layer(inputs) / temperature, dim=1)"
+_TEACHER = "teacher = F.softmax(teacher_logits / temperature, dim=1)"
+_LOSS = "loss = F.kl_div(student, teacher, reduction='batchmean')"
+_LAST = "the classes are the last of two dimensions"
+_IMPLICIT = "torch takes that dimension by itself"
+_FACTOR = "a factor before the loss does not change how the scores compare"
 _WIDTH = "before = max(1, round(count / (kernel ** 2 * before)))"
 
 EQUIVALENT = {
     "student_widths": {
         f"{_WIDTH} => before = max(round(count / (kernel ** 2 * before)), 1)": "the larger of two, in any order",
+    },
+    "kd_importance": {
+        **{f"{line} => {line.replace('dim=1', 'dim=-1')}": _LAST for line in (_STUDENT, _TEACHER)},
+        **{f"{line} => {line.replace(', dim=1', '')}": _IMPLICIT for line in (_STUDENT, _TEACHER)},
+        **{f"{_LOSS} => {_LOSS.replace('batchmean', other)}": _FACTOR for other in ("mean", "sum")},
+        f"{_LOSS} => loss = F.kl_div(student, teacher)": _FACTOR,
     },
 }
 
@@ -171,3 +232,31 @@ def test_a_width_of_zero_in_the_middle_is_remarked_on():
 
     outcome = check.student_widths(at_least_one_at_the_end)
     assert outcome.passed and outcome.hint.startswith("Where a layer in the middle")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kd_importance_is_that_of_the_courses_distillation_loss(seed):
+    for weight, bias, inputs, teacher_logits, temperature in find("kd_importance").cases(seed):
+        layer = linear(weight, bias)
+        ours = find("kd_importance").reference(layer, inputs, teacher_logits, temperature)
+        labels = torch.zeros(len(inputs), dtype=torch.long)
+        distillation.distillation_loss(layer(inputs), teacher_logits, labels, temperature, alpha=1.0).backward()
+        theirs = (layer.weight * layer.weight.grad).abs().detach()
+        torch.testing.assert_close(temperature**2 * ours, theirs)
+
+
+def test_kd_importance_foretells_what_taking_a_weight_out_a_little_does_to_the_loss():
+    torch.manual_seed(0)
+    layer, inputs, teacher_logits = nn.Linear(3, 4), torch.randn(5, 3), torch.randn(5, 4)
+
+    def loss():
+        return distillation.distillation_loss(layer(inputs), teacher_logits, torch.zeros(5).long(), 1.0, 1.0).item()
+
+    scores = find("kd_importance").reference(layer, inputs, teacher_logits, 1.0)
+    whole = loss()
+    for place in range(12):
+        weight = layer.weight.data.view(-1)
+        kept = weight[place].item()
+        weight[place] = kept * 0.99
+        assert abs(loss() - whole) * 100 == pytest.approx(scores.view(-1)[place].item(), rel=0.1, abs=1e-4)
+        weight[place] = kept
