@@ -1,7 +1,9 @@
 """Lesson 06's exercises: right answers in other styles, mutants that are no mistakes, oracles from elsewhere."""
 
 import copy
+import statistics
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -118,6 +120,44 @@ def kd_importance_without_the_factor_of_the_batch(layer, inputs, teacher_logits,
     return (torch.autograd.grad(loss, layer.weight)[0] * layer.weight).detach().abs()
 
 
+def order_table_in_pandas(runs, baseline):
+    frame = pd.DataFrame(runs)
+    budget = frame.loc[frame["order"] == baseline, "examples"].iloc[0]
+    wide = frame[frame["examples"] == budget].pivot(index="seed", columns="order", values="accuracy")
+    gained = wide.sub(wide[baseline], axis=0).mean()
+    return {order: (int(budget), gained[order]) for order in wide.columns}
+
+
+def order_table_by_grouping(runs, baseline):
+    grouped, budgets = {}, {}
+    for run in runs:
+        grouped.setdefault(run["order"], {})[run["seed"]] = run["accuracy"]
+        budgets[run["order"]] = run["examples"]
+    table = {}
+    for order in grouped:
+        if budgets[order] != budgets[baseline]:
+            continue
+        shared = grouped[order].keys() & grouped[baseline].keys()
+        table[order] = budgets[order], statistics.fmean(grouped[order][s] - grouped[baseline][s] for s in shared)
+    return table
+
+
+def order_table_by_looking_for_pairs(runs, baseline):
+    table = {}
+    own = [run for run in runs if run["order"] == baseline]
+    for order in sorted({run["order"] for run in runs}):
+        pairs = [
+            (a["accuracy"], b["accuracy"])
+            for a in runs
+            for b in own
+            if a["order"] == order and a["seed"] == b["seed"] and a["examples"] == b["examples"]
+        ]
+        if pairs:
+            means = [sum(column) / len(pairs) for column in zip(*pairs, strict=True)]
+            table[order] = [own[0]["examples"], means[0] - means[1]]
+    return table
+
+
 RIGHT = {
     "two_pronged": [
         two_pronged_in_one_go,
@@ -138,6 +178,7 @@ RIGHT = {
         kd_importance_on_a_copy,
         kd_importance_without_the_factor_of_the_batch,
     ],
+    "order_table": [order_table_in_pandas, order_table_by_grouping, order_table_by_looking_for_pairs],
 }
 
 _STUDENT = "student = F.log_softmax(layer(inputs) / temperature, dim=1)"
@@ -147,6 +188,7 @@ _LAST = "the classes are the last of two dimensions"
 _IMPLICIT = "torch takes that dimension by itself"
 _FACTOR = "a factor before the loss does not change how the scores compare"
 _WIDTH = "before = max(1, round(count / (kernel ** 2 * before)))"
+_ROW = "table[order] = (count, sum(differences) / len(both))"
 
 EQUIVALENT = {
     "student_widths": {
@@ -157,6 +199,9 @@ EQUIVALENT = {
         **{f"{line} => {line.replace(', dim=1', '')}": _IMPLICIT for line in (_STUDENT, _TEACHER)},
         **{f"{_LOSS} => {_LOSS.replace('batchmean', other)}": _FACTOR for other in ("mean", "sum")},
         f"{_LOSS} => loss = F.kl_div(student, teacher)": _FACTOR,
+    },
+    "order_table": {
+        f"{_ROW} => {_ROW.replace('both', 'differences')}": "one difference for each seed that both have",
     },
 }
 
@@ -260,3 +305,13 @@ def test_kd_importance_foretells_what_taking_a_weight_out_a_little_does_to_the_l
         weight[place] = kept * 0.99
         assert abs(loss() - whole) * 100 == pytest.approx(scores.view(-1)[place].item(), rel=0.1, abs=1e-4)
         weight[place] = kept
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_order_shares_a_seed_with_the_baseline(seed):
+    for runs, baseline in find("order_table").cases(seed):
+        seeds = {}
+        for run in runs:
+            seeds.setdefault(run["order"], set()).add(run["seed"])
+        assert all(own & seeds[baseline] for own in seeds.values())
+        assert len({(run["order"], run["seed"]) for run in runs}) == len(runs)
