@@ -213,6 +213,17 @@ def test_what_the_sentence_says_is_not_repeated_below():
     assert outcome.case[-1][0] == "yours" and outcome.case[-1][1].startswith("[[0.")
 
 
+def test_a_list_that_holds_itself_is_just_wrong():
+    def soften(logits, temperature):
+        rows = []
+        rows.append(rows)
+        return rows
+
+    outcome = check.soften(soften)
+    assert outcome.kind == "unknown" and not outcome.passed
+    assert repr(outcome)
+
+
 def test_another_kind_is_told_by_the_name_of_what_is_meant():
     def distillation_loss(student_logits, teacher_logits, labels, temperature=4.0, alpha=0.9):
         return student_logits.sum(), teacher_logits.sum()

@@ -136,12 +136,12 @@ def _watch(watched: "_Watched", observe: Callable, probe: tuple) -> Trial:
         contextlib.redirect_stderr(watched.printed),
     ):
         try:
-            output = observe(watched, *duplicate(probe))
+            output = duplicate(observe(watched, *duplicate(probe)))
         except (Exception, SystemExit) as error:
-            if watched.raised is None:  # the observer stumbled over what came back
+            if watched.raised is None:  # the observer stumbled over what came back, or it has no end
                 output = _stumbled(watched.returned, error)
     return Trial(
-        output=duplicate(output),
+        output=output,
         raised=watched.raised,
         none=watched.finished and watched.returned is None,
         modified=tuple(watched.modified),

@@ -1,0 +1,1 @@
+"""Exercises of lesson 06: pruning and distillation together."""
