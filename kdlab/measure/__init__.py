@@ -1,6 +1,6 @@
 """What a network costs, and what it gets right."""
 
-from kdlab.measure.compute import Latency, latency, macs
+from kdlab.measure.compute import Latency, latency, latency_ratio, macs
 from kdlab.measure.packing import pack, unpack
 from kdlab.measure.quality import Accuracy, Fidelity, accuracy, agreement, calibration_error, fidelity, kl_divergence
 from kdlab.measure.rounding import quantise
@@ -18,6 +18,7 @@ __all__ = [
     "fidelity",
     "kl_divergence",
     "latency",
+    "latency_ratio",
     "macs",
     "nonzeros",
     "pack",
