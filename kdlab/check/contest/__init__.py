@@ -109,9 +109,16 @@ def _through_file(model: nn.Module, bits: int) -> tuple[bytes, nn.Module]:
     refuse_hidden(model)
     try:
         raw = files.to_bytes(model, bits)
-        return raw, files.from_bytes(raw)
+        loaded = files.from_bytes(raw)
     except KdlabError as error:
         raise Refused(str(error)) from None
+    except Exception as error:  # a class of one's own may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Refused(
+            f"This {type(model).__name__} cannot be saved and loaded: {reason}. Build it with models.build."
+        ) from None
+    refuse_hidden(loaded)
+    return raw, loaded
 
 
 def _opened(raw: bytes, loaded: nn.Module, splits: Dataset, at_least: float | None, name: str | None, row: dict) -> str:

@@ -14,8 +14,9 @@ from kdlab.check.contest.refusing import Refused
 _ARRAYS = (Tensor, np.ndarray, nn.Module, bytes, bytearray, memoryview)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_state_dict_pre_hooks")
 _LIBRARIES = ("torch", "torchvision", "kdlab", "numpy", "builtins")
-_ORDINARY = set(vars(nn.Module()))
-_DEPTH = 3
+_ORDINARY = {*vars(nn.Module()), "config"}  # the settings are in the file
+_DEPTH = 4
+_LONG = 1000  # so many letters or entries in code are data, not settings
 _NOT_SAVED = "this is not in the saved file"
 
 
@@ -68,7 +69,9 @@ def _refuse_class(where: str, kind: type, own: set[int]) -> None:
             _refuse_foreign_forward(where, cls)
             continue
         for name, value in vars(cls).items():
-            found = None if name.startswith("__") and name != "__call__" else _array_in(value, own)
+            # what __init__ reaches for ends in tensors of the file, or in attributes that were looked at
+            found = _array_in(value, own) if isinstance(value, FunctionType) or not name.startswith("__") else None
+            found = None if name == "__init__" else found
             if found is not None:
                 raise Refused(
                     f"{name!r} of the class {cls.__name__} ({where}) uses {_described(found)}: {_NOT_SAVED}. A network "
@@ -91,6 +94,8 @@ def _array_in(value, own: set[int], depth: int = _DEPTH):
     """Return an array that can be reached from `value`, other than the network's own tensors; None if there is none."""
     if isinstance(value, _ARRAYS):
         return None if id(value) in own or (isinstance(value, bytes) and not value) else value
+    if isinstance(value, str | list | tuple | set | frozenset | dict) and len(value) > _LONG:
+        return value
     if depth == 0:
         return None
     found = (_array_in(part, own, depth - 1) for part in _parts(value))
@@ -102,10 +107,16 @@ def _parts(value) -> Iterator:
         yield from value.values()
     elif isinstance(value, list | tuple | set | frozenset):
         yield from value
+    elif isinstance(value, staticmethod | classmethod):
+        yield value.__func__
+    elif isinstance(value, property):
+        yield value.fget
     elif isinstance(value, FunctionType) and not _of_library(value):
         names = set(_global_names(value.__code__))
         yield from (value.__globals__[name] for name in names if name in value.__globals__)
+        yield from (constant for constant in value.__code__.co_consts if constant != value.__doc__)
         yield from value.__defaults__ or ()
+        yield from (value.__kwdefaults__ or {}).values()
         yield from (cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
 
 
@@ -132,4 +143,5 @@ def _described(value) -> str:
         return f"numbers of shape {tuple(value.shape)}, {value.nbytes:,} bytes"
     if isinstance(value, nn.Module):
         return f"a network, {sum(p.numel() for p in value.parameters()):,} parameters"
-    return f"{len(value):,} bytes"
+    kind = "bytes" if isinstance(value, bytes | bytearray | memoryview) else "letters or entries"
+    return f"{len(value):,} {kind}"

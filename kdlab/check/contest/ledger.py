@@ -36,6 +36,6 @@ class Ledger:
 
         self._rows[key] = row
         store.save(self._name, {}, {"rows": self._rows})
-        shown = [row for row in self._rows.values() if "accuracy" in row]
+        shown = sorted((row for row in self._rows.values() if "accuracy" in row), key=lambda row: row["number"])
         if shown:
             exhibits.keep(exhibits.YOURS, pd.DataFrame(shown))
