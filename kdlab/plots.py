@@ -6,10 +6,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe & Ito's palette, ordered so that neighbours also differ in lightness
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STAR = "#F0E442"  # the palette's yellow: no line has it
 
 
 def use_style() -> None:
@@ -116,6 +118,53 @@ def scatter(
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.set_title(title)
     plt.show()
+
+
+def pareto(table, cost: str = "bytes", highlight: str = "your networks", title: str = "") -> Figure:
+    """Draw accuracy against cost, with the front that no network beats: a step at each that does better for more.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `kdlab.exhibits.collected` returns it: columns ``lesson``, ``name``, `cost` and ``accuracy``.
+    cost
+        ``"bytes"``, ``"MACs"`` or ``"latency µs"``: the logarithmic axis.
+    highlight
+        The lesson whose networks are drawn as stars, with their names.
+
+    Returns
+    -------
+    Figure
+        To be the last line of a cell.
+    """
+    from kdlab.exhibits import front
+
+    best = front(table, cost)
+    figure, ax = plt.subplots(figsize=(7.5, 4.2))
+    lessons = [lesson for lesson in dict.fromkeys(table["lesson"]) if lesson != highlight]
+    for number, lesson in enumerate(lessons):
+        rows = table[table["lesson"] == lesson]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        ax.plot(rows[cost], 100 * rows["accuracy"], marker, color=colour, alpha=0.75, ms=6, label=lesson)
+    _stars(ax, table[table["lesson"] == highlight], cost, highlight)
+    if len(best):
+        end = max(best[cost].iloc[-1], table[cost].max())
+        x, y = [*best[cost], end], [*(100 * best["accuracy"]), 100 * best["accuracy"].iloc[-1]]
+        ax.step(x, y, where="post", color="#888888", lw=1.2, zorder=0, label="front")
+        ax.legend(fontsize=8)
+        ax.set_xscale("log")
+    ax.set(xlabel=cost, ylabel="accuracy (%)")
+    ax.set_title(title)
+    plt.close(figure)  # or a notebook would show it twice
+    return figure
+
+
+def _stars(ax: Axes, rows, cost: str, label: str) -> None:
+    if not len(rows):
+        return
+    ax.plot(rows[cost], 100 * rows["accuracy"], "*", color=_STAR, mec="black", ms=14, zorder=3, label=label)
+    for name, x, y in zip(rows["name"], rows[cost], 100 * rows["accuracy"], strict=True):
+        ax.annotate(name, (x, y), textcoords="offset points", xytext=(8, 5), fontsize=9)
 
 
 def table(rows: Sequence[Mapping[str, Any]], index: str, formats: Mapping[str, str]):

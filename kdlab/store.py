@@ -93,6 +93,11 @@ def delete(name: str) -> None:
     path(name).unlink(missing_ok=True)
 
 
+def names(prefix: str) -> list[str]:
+    """Return the names of the records that begin with `prefix`, sorted."""
+    return sorted(file.stem for file in (home() / "store").glob(f"{prefix}*.safetensors"))
+
+
 def usage() -> tuple[int, int]:
     """Return the number of records and their bytes."""
     files = list((home() / "store").glob("*.safetensors"))

@@ -2,29 +2,23 @@
 
 Under nbgrader (which sets NBGRADER_EXECUTION) the same call raises `CheckFailed` for anything but a pass, or returns
 the points earned where an exercise has parts.
+
+`check.challenge` is of another kind: it takes a network, and asks what it costs and what it gets right.
 """
 
+import importlib
 import os
 from typing import Any
 
+from kdlab.check.grading import CheckFailed, graded, grading
 from kdlab.check.judging import run_own
 from kdlab.check.registry import UnknownExercise, find, lessons
-from kdlab.check.rendering import Outcome, as_line, as_text
+from kdlab.check.rendering import Outcome
 
 __all__ = ["CheckFailed", "UnknownExercise", "grade", "points"]
 
 _HIDDEN_ROUNDS = 4
-
-
-class CheckFailed(AssertionError):
-    """The answer did not pass, under grading. A notebook shows the message alone."""
-
-    def __init__(self, outcome: Outcome):
-        super().__init__(as_line(outcome))
-        self.outcome = outcome
-
-    def _render_traceback_(self) -> list[str]:  # IPython asks the exception itself
-        return [f"{type(self).__name__}: {self}"]
+_OTHER_CHECKS = {"challenge": "kdlab.check.contest"}  # of no exercise: imported when they are asked for
 
 
 class Check:
@@ -45,7 +39,7 @@ class Check:
             Which random inputs; None for the usual ones.
         """
         outcome = run_own(find(self.__name__), function, seed)
-        return _graded(outcome) if _grading() else outcome
+        return graded(outcome) if grading() else outcome
 
     def __repr__(self) -> str:
         return f"check.{self.__name__}({self.__name__}) checks your answer."
@@ -65,8 +59,8 @@ def grade(name: str, function: Any) -> Outcome | float | None:
         If it did not pass; under nbgrader, if nothing was earned.
     """
     outcome = run_own(find(name), function, seed=int.from_bytes(os.urandom(7)), rounds=_HIDDEN_ROUNDS)
-    if _grading():
-        return _graded(outcome)
+    if grading():
+        return graded(outcome)
     if not outcome.passed:
         raise CheckFailed(outcome)
     return outcome
@@ -77,25 +71,14 @@ def points(name: str) -> float:
     return find(name).points
 
 
-def _grading() -> bool:
-    return bool(os.environ.get("NBGRADER_EXECUTION"))
-
-
-def _graded(outcome: Outcome) -> float | None:
-    if outcome.passed:
-        return None  # full marks, whatever the cell is worth
-    if not outcome.earned:
-        raise CheckFailed(outcome)
-    print(as_text(outcome))
-    return outcome.earned
-
-
-def __getattr__(name: str) -> Check:
+def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
+    if name in _OTHER_CHECKS:
+        return getattr(importlib.import_module(_OTHER_CHECKS[name]), name)
     find(name)
     return Check(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *lessons()])
+    return sorted([*__all__, *_OTHER_CHECKS, *lessons()])

@@ -1,9 +1,11 @@
 """What a network costs, and what it gets right."""
 
-from kdlab.measure.compute import Latency, latency, macs
+from kdlab.measure.compute import Latency, latency, latency_ratio, macs
+from kdlab.measure.packing import pack, unpack
 from kdlab.measure.quality import Accuracy, Fidelity, accuracy, agreement, calibration_error, fidelity, kl_divergence
+from kdlab.measure.rounding import quantise
 from kdlab.measure.rows import prices
-from kdlab.measure.size import bytes_on_disk, nonzeros, pack, parameters, unpack
+from kdlab.measure.size import bytes_on_disk, nonzeros, parameters
 
 __all__ = [
     "Accuracy",
@@ -16,10 +18,12 @@ __all__ = [
     "fidelity",
     "kl_divergence",
     "latency",
+    "latency_ratio",
     "macs",
     "nonzeros",
     "pack",
     "parameters",
     "prices",
+    "quantise",
     "unpack",
 ]

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -78,6 +79,32 @@ def latency(model: nn.Module, images: Tensor, threads: int = 1, seconds: float =
         timer.timeit(3)
         timed = timer.blocked_autorange(min_run_time=seconds)
     return Latency(timed.median, timed.iqr, timed.number_per_run * len(timed.times), len(images), threads)
+
+
+def latency_ratio(
+    model: nn.Module, reference: nn.Module, images: Tensor, rounds: int = 7, seconds: float = 0.03
+) -> tuple[float, float]:
+    """Time two networks in turn, with one thread, so that whatever else the machine does hits both.
+
+    Parameters
+    ----------
+    images
+        The batch to time, shape (N, C, H, W).
+    rounds
+        How many times each is timed.
+    seconds
+        How long to measure each, in every round, at least.
+
+    Returns
+    -------
+    tuple of float
+        The median over the rounds of the ratio of the two times, and of the time of `model`, in seconds.
+    """
+    pairs = [
+        (latency(model, images, seconds=seconds).median, latency(reference, images, seconds=seconds).median)
+        for _ in range(rounds)
+    ]
+    return statistics.median(a / b for a, b in pairs), statistics.median(a for a, _ in pairs)
 
 
 @contextlib.contextmanager

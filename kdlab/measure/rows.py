@@ -4,8 +4,9 @@ from torch import nn
 
 from kdlab.data import Split
 from kdlab.measure.compute import latency, macs
+from kdlab.measure.packing import pack
 from kdlab.measure.quality import accuracy, calibration_error
-from kdlab.measure.size import bytes_on_disk, nonzeros, pack, parameters
+from kdlab.measure.size import bytes_on_disk, nonzeros, parameters
 from kdlab.training import predict
 from kdlab.training.evaluation import check_open
 
