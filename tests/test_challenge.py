@@ -395,7 +395,10 @@ def not_finite() -> nn.Module:
 CHEATS = {
     "no network": (lambda: [1, 2], "This is list, not a network; expected an nn.Module"),
     "a class": (lambda: models.CNN, "This is type, not a network"),
-    "memorised": (lambda: with_buffer(True), r"'memory' of shape \(300, 784\), 940,800 bytes"),
+    "memorised": (
+        lambda: with_buffer(True),
+        r"'memory' \(numbers of shape \(300, 784\), 940,800 bytes\) is no tensor of a CNN",
+    ),
     "not persistent": (
         lambda: with_buffer(False),
         "buffer 'memory' with persistent=False .*940,800 bytes.*not in the saved",

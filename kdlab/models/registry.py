@@ -92,11 +92,10 @@ def settings_of(model: nn.Module) -> dict:
         )
     reader = {MLP: _of_mlp, CNN: _of_cnn, ResNet: _of_resnet}.get(NETWORKS[kind], _of_own)
     settings = {"name": kind, **reader(model)}
-    shapes = _shapes(NETWORKS[kind], settings)
-    if shapes != {key: t.shape for key, t in model.state_dict().items()}:
+    if _shapes(NETWORKS[kind], settings) != {key: t.shape for key, t in model.state_dict().items()}:
         raise KdlabError(
-            f"This {type(model).__name__} has layers or tensors taken out or added{_added(model, shapes)}, so it "
-            "cannot be built again from its settings. Take out what does not belong to it."
+            f"This {type(model).__name__} has layers or tensors taken out or added, so it cannot be built again from "
+            "its widths."
         )
     return settings
 
@@ -109,15 +108,6 @@ def _shapes(network: type[nn.Module], settings: dict) -> dict | None:
         except KdlabError:
             return None
     return {key: t.shape for key, t in made.state_dict().items()}
-
-
-def _added(model: nn.Module, shapes: dict | None) -> str:
-    """Name the largest tensor that a network of these shapes does not have."""
-    extra = {key: t for key, t in model.state_dict().items() if key not in shapes} if shapes else {}
-    if not extra:
-        return ""
-    name = max(extra, key=lambda key: extra[key].nbytes)
-    return f" ({name!r} of shape {tuple(extra[name].shape)}, {extra[name].nbytes:,} bytes)"
 
 
 def _of_mlp(model: MLP) -> dict:

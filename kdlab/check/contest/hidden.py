@@ -15,6 +15,7 @@ _ARRAYS = (Tensor, np.ndarray, nn.Module, bytes, bytearray, memoryview)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_state_dict_hooks", "_state_dict_pre_hooks")
 _LIBRARIES = ("torch", "torchvision", "kdlab", "numpy", "builtins")
 _ORDINARY = {*vars(nn.Module()), "config"}  # the settings are in the file
+_COURSE_TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 _DEPTH = 4
 _LONG = 1000  # so many letters or entries in code are data, not settings
 _NOT_SAVED = "this is not in the saved file"
@@ -29,6 +30,8 @@ def refuse_hidden(model: nn.Module) -> None:
         _refuse_buffers(where, module)
         _refuse_attributes(where, module, own)
         _refuse_class(where, type(module), own)
+    if _of_library(type(model)):
+        _refuse_added(model)
 
 
 def _refuse_rewritten(where: str, module: nn.Module) -> None:
@@ -46,6 +49,16 @@ def _refuse_rewritten(where: str, module: nn.Module) -> None:
             raise Refused(
                 f"{name!r} of {where} was replaced on this one network: {_NOT_SAVED}. Hand in a network as "
                 "models.build makes it."
+            )
+
+
+def _refuse_added(model: nn.Module) -> None:
+    """A network of the course has the tensors of its layers, and no other buffer or parameter."""
+    for name, tensor in model.state_dict().items():
+        if name.rpartition(".")[2] not in _COURSE_TENSORS:
+            raise Refused(
+                f"{name!r} ({_described(tensor)}) is no tensor of a {type(model).__name__}, so the network cannot be "
+                "built again from its settings. Take it out."
             )
 
 
