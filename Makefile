@@ -9,13 +9,14 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=120
 ISOLATED = home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; KDLAB_HOME="$$home" OMP_NUM_THREADS=1
 
 .NOTPARALLEL:
-.PHONY: help lab test lint unit notebooks lessons check classroom clean
+.PHONY: help lab test lint unit notebooks lessons check results classroom clean
 
 help:
 	@echo "make lab               set up once, then open JupyterLab on notebooks/ (KDLAB_NO_BROWSER=1: only serve)"
 	@echo "make test              set up, then everything CI runs: lint, unit tests, rebuild check, every notebook"
 	@echo "make lessons           build notebooks/ and solutions/ from lessons/ (LESSONS=\"00 01\", FORCE=1, WARM=1)"
 	@echo "make lessons CHECK=1   only say where they differ from the lessons"
+	@echo "make results           run all lessons with this machine's store, and write RESULTS.md (STORED=1: from solutions/)"
 	@echo "make classroom         lay the course out for nbgrader in classroom/ (COURSE=folder)"
 	@echo "make clean             remove the environment and everything that can be made again"
 
@@ -39,6 +40,9 @@ notebooks: $(VENV)/.dev
 
 lessons: $(VENV)/.dev
 	$(PY) lessons/build.py $(if $(CHECK),--check) $(if $(FORCE),--force) $(if $(WARM),--warm) $(LESSONS)
+
+results: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(PY) lessons/results.py $(if $(STORED),--stored)
 
 classroom: $(VENV)/.dev
 	@$(PY) -m kdlab classroom $(or $(COURSE),classroom)

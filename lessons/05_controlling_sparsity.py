@@ -33,11 +33,12 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from IPython.display import Markdown
 from torch import nn
 
-from kdlab import check, data, measure, models, plots, scale, widgets
+from kdlab import check, data, exhibits, measure, models, plots, scale, widgets
 from kdlab import pruning as prune
 from kdlab.claims import claim
 from kdlab.experiments import interval, paired, run, seeds
@@ -621,12 +622,27 @@ claim(
 )
 
 # %%
-claim(
-    "The recovery: fine-tuned, the slimmed network is at most three points below the one "
-    "before the cut.",
-    interval((chosen["tuned"] - chosen["trained"]).to_numpy(), unit="points", signed=True),
-    above=-0.03,
+recovery = interval(
+    (chosen["tuned"] - chosen["trained"]).to_numpy(), unit="points", signed=True
 )
+claim(
+    "The recovery: fine-tuning wins back more than half of what the cut cost.",
+    interval(
+        (chosen["tuned"] - chosen["cut"]).to_numpy()
+        - (chosen["trained"] - chosen["cut"]).to_numpy() / 2,
+        unit="points",
+        signed=True,
+    ),
+    above=0,
+)
+
+# %%
+Markdown(f"What is still missing after fine-tuning: **{recovery}**.")
+
+# %% [markdown]
+# This lesson used to claim that at most three points are missing after fine-tuning. That held with the seeds from 0 and from
+# 100, and failed with those from 500, whose interval went half a point further down. So the number is now shown, and the
+# claim is a weaker one, which all three sets of seeds support.
 
 
 # %%
@@ -973,6 +989,23 @@ panels["C"].set_ylabel("")
 panels["A"].legend(loc="lower right")
 fig.suptitle("What counts as small decides who wins", x=0.01, ha="left", fontsize=11)
 plt.show()
+
+# %% [markdown]
+# These networks go on show: lesson 07 draws everything that the course has trained on your machine.
+
+# %%
+shown_later = [
+    {
+        "name": f"{family}: {name}",
+        "bytes": len(measure.pack(net)),
+        "MACs": measure.macs(net, one_image),
+        "latency µs": 1e6 * measure.latency(net, one_image, seconds=0.05).median,
+        "accuracy": rows["test"].mean(),
+    }
+    for family, of in families.items()
+    for name, (net, rows) in of.items()
+]
+exhibits.keep("05 sparsity", pd.DataFrame(shown_later))
 
 # %% [markdown]
 # Read it panel by panel. By bytes, the sparse networks stand left of the wide one, and for moderate sparsities above the

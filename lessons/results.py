@@ -25,6 +25,7 @@ import headline
 from _execution import ExecutionError, execute
 from _notebooks import solution_notebook
 from _papers import paper_of
+from kdlab import exhibits, plots
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 FIGURE = "results_pareto.png"
@@ -75,7 +76,7 @@ def claims_in(notebook: NotebookNode, lesson: str) -> list[Row]:
 
 def executed(course: build.Course) -> Iterable[tuple[str, NotebookNode]]:
     """Run every lesson with this machine's store; a claim that does not hold is shown, not raised."""
-    os.environ["KDLAB_CLAIMS"] = "report"
+    os.environ["KDLAB_CLAIMS"] = "report"  # the kernels inherit it
     for lesson in course.lessons():
         notebook = solution_notebook(lesson)
         seconds = execute(notebook, course.solutions, "laptop", warm=True)
@@ -183,13 +184,11 @@ def _processor() -> str:
 
 def draw(path: Path) -> None:
     """Draw everything that the lessons have trained on this machine."""
-    import matplotlib.pyplot as plt
-
-    from kdlab import exhibits, plots
-
     plots.use_style()
-    plots.pareto(exhibits.collected(), cost="bytes")
-    plt.savefig(path, dpi=110, bbox_inches="tight")
+    figure = plots.pareto(
+        exhibits.collected(), cost="bytes", title="Everything that the lessons have trained"
+    )
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def main(arguments: list[str] | None = None, course: build.Course = build.HERE) -> int:

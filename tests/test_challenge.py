@@ -565,3 +565,10 @@ def test_timing_in_turn_finds_the_slower_network():
     light, heavy = models.build("cnn", width=2), models.build("resnet", width=16, blocks=2)
     ratio, seconds = measuring.measure.compute.latency_ratio(light, heavy, data.load().val.images[:1], 3, 0.001)
     assert 0 < ratio < 1 and seconds > 0
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 8, 16, 32])
+def test_a_file_that_was_read_is_written_again_byte_for_byte(bits):
+    """So that a teacher who judges the file that a student has saved sees the student's own size."""
+    raw = challenge.to_bytes(models.build("resnet", width=3, seed=5), bits)
+    assert challenge.to_bytes(challenge.from_bytes(raw), bits) == raw

@@ -160,6 +160,20 @@ def test_channels_student_pruning_and_fine_tuning(fashion, usual):
     assert bench.rows[-1]["accuracy"] == pytest.approx(evaluate(bench.student, fashion.test, final=True))
 
 
+def test_blocks_are_taken_out_and_the_rest_recovers_from_the_teacher(fashion):
+    steps = [
+        recipe.TrainTeacher({"name": "resnet", "width": 4, "blocks": 2}, epochs=1),
+        recipe.MakeSoftLabels(),
+        recipe.PruneTeacher(blocks=["stages.1"], epochs=1, alpha=0.9),
+        recipe.TrainStudent("pruned teacher", epochs=1),
+    ]
+    whole = made(fashion, steps)
+    assert "without stages.1" in repr(whole)
+    bench = whole.run(progress=False)
+    assert isinstance(bench.student.stages[1], torch.nn.Identity)
+    assert not isinstance(bench.teacher.stages[1], torch.nn.Identity)
+
+
 @pytest.mark.parametrize(
     ("order", "needed"),
     [

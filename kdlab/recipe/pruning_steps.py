@@ -1,8 +1,9 @@
 """Steps that take weights or channels away."""
 
 import copy
+from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab import pruning as prune
 from kdlab.data import Split
@@ -23,6 +24,8 @@ class Pruning(Training):
         own for `fit`.
     channels
         Fraction of the channels to cut out before training, instead.
+    blocks
+        Names of residual blocks to take out before training, instead.
     temperature, alpha
         Train what is left on the soft labels on the bench; on the labels alone where alpha is 0.
     epochs, data, **settings
@@ -37,22 +40,29 @@ class Pruning(Training):
         epochs: int,
         sparsity: float | prune.Masked | None = None,
         channels: float | None = None,
+        blocks: Sequence[str] | None = None,
         temperature: float = 4.0,
         alpha: float = 0.0,
         data: Split | None = None,
         **settings,
     ):
         super().__init__(epochs=epochs, data=data, **settings)
-        if (sparsity is None) == (channels is None):
-            raise KdlabError(f"{self.title!r} takes either sparsity= or channels=, got {sparsity!r} and {channels!r}.")
+        if [sparsity, channels, blocks].count(None) != 2:
+            raise KdlabError(
+                f"{self.title!r} takes one of sparsity=, channels= and blocks=, got {sparsity!r}, {channels!r} and "
+                f"{blocks!r}."
+            )
         self.constraint = prune.Gradual(sparsity) if isinstance(sparsity, int | float) else sparsity
         self.channels = channels if channels is None else check_fraction("channels", channels)
+        self.blocks = [blocks] if isinstance(blocks, str) else blocks
         self.temperature, self.alpha = temperature, alpha
         self.needs = (self.takes, *([LABELS] if alpha else []))
 
     def details(self) -> str:
         if self.channels is not None:
             what = f"{100 * self.channels:g} % of the channels"
+        elif self.blocks is not None:
+            what = f"without {', '.join(self.blocks)}"
         else:
             target = getattr(self.constraint, "target", None)
             share = f"{100 * target:g} % of the weights, " if target is not None else ""
@@ -61,12 +71,17 @@ class Pruning(Training):
 
     def run(self, bench: Bench) -> dict:
         network, constraint = copy.deepcopy(bench.networks[self.takes]), copy.deepcopy(self.constraint)
-        if self.channels is not None:
-            network = prune.channels.remove(network, bench.val.images[:1], self.channels)
+        if constraint is None:
+            network = self._cut(network, bench.val.images[:1])
             constraint = zeros_stay(network)
         self.fit(bench, network, objective=signal(bench, self.temperature, self.alpha), sparsity=constraint)
         bench.networks[self.makes] = network
         return prices(bench, self.makes)
+
+    def _cut(self, network: nn.Module, example: Tensor) -> nn.Module:
+        if self.channels is not None:
+            return prune.channels.remove(network, example, self.channels)
+        return prune.layers.remove_blocks(network, example, self.blocks)
 
 
 class PruneTeacher(Pruning):
