@@ -172,6 +172,14 @@ def test_gradient_scores_take_any_objective():
     assert all(not score.any() for score in scores.values())
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_gradient_takes_batches_from_another_device(many):
+    """Meta tensors stand in for a GPU: they know shapes and devices, and mixing them with others raises."""
+    model = models.build("cnn").to("meta").eval()
+    scores = prune.gradient(model, [batch(), batch(seed=1)] if many else batch())
+    assert {score.device.type for score in scores.values()} == {"meta"}
+
+
 def test_erdos_renyi_budgets_add_up_and_favour_small_layers():
     model = models.build("resnet", width=16)
     budgets = prune.erdos_renyi(model, 0.9)

@@ -17,8 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdlab.data import Batch
 from kdlab.errors import KdlabError
 from kdlab.pruning.checks import check_count, check_finite, check_fraction, check_prunable, modes_restored, unknown_name
+from kdlab.training.evaluation import device_of
 
 Masks = dict[str, Tensor]
 Scores = dict[str, Tensor]
@@ -105,7 +107,8 @@ def _kept_gradients(found: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 def mean_gradients(model: nn.Module, parameters: dict[str, nn.Parameter], batches, objective=None) -> dict[str, Tensor]:
     """Average the loss's gradient over batches, in eval mode; the model and its ``.grad`` stay as they were."""
-    batches = [batches] if hasattr(batches, "images") else list(batches)
+    device = device_of(model)
+    batches = [_on(b, device) for b in ([batches] if hasattr(batches, "images") else batches)]
     objective = objective or _cross_entropy
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     seen = sum(len(batch.images) for batch in batches)
@@ -118,6 +121,13 @@ def mean_gradients(model: nn.Module, parameters: dict[str, nn.Parameter], batche
                 if part is not None:
                     total[name] += part * (len(batch.images) / seen)
     return total
+
+
+def _on(batch, device: torch.device):
+    """Return a batch, or a split, with its tensors on `device`; anything else as it is."""
+    if isinstance(batch, Batch):
+        return Batch(*(tensor.to(device) for tensor in batch))
+    return batch.to(device) if hasattr(batch, "to") else batch
 
 
 def _cross_entropy(model: nn.Module, batch) -> Tensor:
