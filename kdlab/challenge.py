@@ -41,11 +41,11 @@ class Budget:
     latency: float
 
     def __repr__(self) -> str:
-        return f"at most {self.bytes:,} bytes, {self.macs:,} MACs, {self.latency:g} of the teacher's time"
+        return f"at most {self.bytes:,} bytes, {self.macs:,} MACs, {self.latency:g} of the reference's time"
 
 
 BUDGETS = {
-    "small": Budget(bytes=100_000, macs=3_000_000, latency=1.0),
+    "small": Budget(bytes=50_000, macs=1_500_000, latency=1.0),
     "smaller": Budget(bytes=25_000, macs=1_000_000, latency=0.8),
     "tiny": Budget(bytes=10_000, macs=500_000, latency=0.8),
 }

@@ -163,8 +163,10 @@ def _stars(ax: Axes, rows, cost: str, label: str) -> None:
     if not len(rows):
         return
     ax.plot(rows[cost], 100 * rows["accuracy"], "*", color=_STAR, mec="black", ms=14, zorder=3, label=label)
-    for name, x, y in zip(rows["name"], rows[cost], 100 * rows["accuracy"], strict=True):
-        ax.annotate(name, (x, y), textcoords="offset points", xytext=(8, 5), fontsize=9)
+    ordered = rows.sort_values(cost)
+    for number, (name, x, y) in enumerate(zip(ordered["name"], ordered[cost], 100 * ordered["accuracy"], strict=True)):
+        beside = {"xytext": (8, 6)} if number % 2 == 0 else {"xytext": (-8, -14), "ha": "right"}  # neighbours apart
+        ax.annotate(name, (x, y), textcoords="offset points", fontsize=9, **beside)
 
 
 def table(rows: Sequence[Mapping[str, Any]], index: str, formats: Mapping[str, str]):

@@ -168,7 +168,7 @@ def _table(row: dict, limits: Budget, at_least: float | None) -> tuple[Line, ...
     limit = {
         "bytes": f"{limits.bytes:,}",
         "MACs": f"{limits.macs:,}",
-        "latency": f"{limits.latency:g} of the teacher's",
+        "latency": f"{limits.latency:g} of the reference's",
     }
     yours = {price: f"{row[price]:,}" for price in ("bytes", "MACs")}
     yours["latency"] = f"{row['latency ratio']:.2f} ({row['latency µs']:,.0f} µs)"
