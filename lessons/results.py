@@ -138,14 +138,17 @@ def _headline(ways: Mapping[str, Mapping]) -> str:
 def _goal(name: str, way: Mapping) -> str:
     """Return whether a way reached the goal: 100 times fewer bytes, 25 times fewer MACs, at most 1.5 points lost."""
     reached = {
-        "100 times fewer bytes": way["times fewer bytes"] >= 100,
-        "25 times fewer MACs": way["times fewer MACs"] >= 25,
-        "within 1.5 points in the mean": way["difference"].mean >= -0.015,
-        "a teacher of at least 90 %": way["teacher"].mean >= 0.9,
+        "100 times fewer bytes": bool(way["times fewer bytes"] >= 100),
+        "25 times fewer MACs": bool(way["times fewer MACs"] >= 25),
+        "within 1.5 points in the mean": bool(way["difference"].mean >= -0.015),
+        "a teacher of at least 90 %": bool(way["teacher"].mean >= 0.9),
     }
-    missed = [goal for goal, fine in reached.items() if not fine]
-    verdict = f"misses {', '.join(missed)}" if missed else f"reaches {', '.join(reached)}"
-    return f"- **{name}** {verdict}."
+    verdicts = [
+        f"{word} {', '.join(goals)}"
+        for word, wanted in (("reaches", True), ("misses", False))
+        if (goals := [goal for goal, fine in reached.items() if fine is wanted])
+    ]
+    return f"- **{name}** {'; '.join(verdicts)}."
 
 
 def _claims(rows: list[Row]) -> str:
@@ -166,7 +169,7 @@ def _conditions() -> str:
             f"- Versions: Python {platform.python_version()}, {packages}",
             f"- Seeds: five a claim unless it says otherwise, counted from {first}",
             "- Budget: laptop scale, 10,000 training images of Fashion-MNIST (bundled), 2,000 for choosing, 5,000 for the "
-            "final report; each lesson takes a few minutes on two cores, the table above about a quarter of an hour",
+            "final report; each lesson takes a few minutes on two cores, the table above about half an hour",
         ]
     )
 

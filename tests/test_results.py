@@ -78,7 +78,7 @@ def test_the_page_says_what_was_reached_and_what_was_missed():
     assert "160 (10,000 bytes)" in text
     worse = headline_rows()
     worse["test 5"] -= 0.02
-    assert "**one way** misses within 1.5 points in the mean." in results.page([], {"one way": headline.reached(worse)})
+    assert "; misses within 1.5 points in the mean." in results.page([], {"one way": headline.reached(worse)})
 
 
 def test_a_claim_may_hold_a_bar():
