@@ -165,7 +165,8 @@ def _stars(ax: Axes, rows, cost: str, label: str) -> None:
     ax.plot(rows[cost], 100 * rows["accuracy"], "*", color=_STAR, mec="black", ms=14, zorder=3, label=label)
     ordered = rows.sort_values(cost)
     for number, (name, x, y) in enumerate(zip(ordered["name"], ordered[cost], 100 * ordered["accuracy"], strict=True)):
-        beside = {"xytext": (8, 6)} if number % 2 == 0 else {"xytext": (-8, -14), "ha": "right"}  # neighbours apart
+        above = {"xytext": (-8, 7), "ha": "right"}
+        beside = above if number % 2 == 0 else {"xytext": (8, -13)}  # neighbours apart
         ax.annotate(name, (x, y), textcoords="offset points", fontsize=9, **beside)
 
 
