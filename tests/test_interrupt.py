@@ -70,7 +70,7 @@ def press_stop(manager, after):
 def test_a_stopped_cell_says_one_line_and_resumes_when_run_again(kernel):
     manager, client = kernel
     cell = "model, history = train(0); history"
-    stopped = execute(client, cell, when="started", then=press_stop(manager, 3))
+    stopped = execute(client, cell, when="started", then=press_stop(manager, 1.5))
     assert re.search(r"Stopped after \d+ of 40 epochs. Run the cell again to go on from there", stopped)
     assert "Traceback" not in stopped and "Warning" not in stopped
     done = int(re.search(r"Stopped after (\d+)", stopped)[1])
@@ -85,7 +85,7 @@ def test_a_stopped_experiment_goes_on_from_what_its_workers_had_done(kernel):
     cell = "run(row, over=[11, 12], jobs=2)"
     execute(client, "run(lambda seed: {'x': 1}, over=2, jobs=2)")  # the workers are there
     code = f"import threading; print('started', flush=True); table = {cell}; table"
-    stopped = execute(client, code, when="started", then=press_stop(manager, 6))
+    stopped = execute(client, code, when="started", then=press_stop(manager, 1.5))
     assert "Interrupt" in stopped or "Stopped" in stopped
     again = execute(client, cell)
     epochs = [int(line.split()[-1]) for line in again.splitlines() if re.match(r"^\d+\s+1[12]\s", line)]
