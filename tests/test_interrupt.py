@@ -70,7 +70,7 @@ def press_stop(manager, after):
 def test_a_stopped_cell_says_one_line_and_resumes_when_run_again(kernel):
     manager, client = kernel
     cell = "model, history = train(0); history"
-    stopped = execute(client, cell, when="started", then=press_stop(manager, 1.5))
+    stopped = execute(client, cell, when="started", then=press_stop(manager, 3))
     assert re.search(r"Stopped after \d+ of 40 epochs. Run the cell again to go on from there", stopped)
     assert "Traceback" not in stopped and "Warning" not in stopped
     done = int(re.search(r"Stopped after (\d+)", stopped)[1])
