@@ -16,7 +16,7 @@ os.environ["KDLAB_SCALE"] = "laptop"
 from kdlab import data, models
 from kdlab.experiments import run
 from kdlab.training import fit
-part = data.load().train.sample(2000)
+part = data.load().train.sample(6000)
 def train(seed, epochs=40):
     model = models.build("cnn", width=8, seed=seed)
     print("started", flush=True)
