@@ -16,6 +16,7 @@ from kdlab import measure, models
 from kdlab.errors import KdlabError
 from kdlab.measure.packing import pack_rounded
 from kdlab.measure.rounding import BITS
+from kdlab.writing import write_whole
 
 _MAGIC = b"KDNET"
 _DTYPES = {16: torch.float16, 32: torch.float32}
@@ -75,7 +76,9 @@ def save(model: nn.Module, path: str | Path, bits: int = 8) -> int:
     KdlabError
         If the network cannot be built again from its settings, or its numbers do not fit the bits.
     """
-    return Path(path).write_bytes(to_bytes(model, bits))
+    raw = to_bytes(model, bits)
+    write_whole(Path(path), raw)
+    return len(raw)
 
 
 def load(path: str | Path) -> nn.Module:

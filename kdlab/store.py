@@ -7,7 +7,6 @@ and a damaged record is put aside and made again.
 
 import json
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from kdlab import fingerprint
 from kdlab.errors import KdlabError
+from kdlab.writing import write_whole
 
 _LOCK_SECONDS = 60
 
@@ -58,7 +58,9 @@ def save(name: str, tensors: dict[str, Tensor], facts: dict) -> bool:
     own = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     header = {"facts": json.dumps(facts, sort_keys=True), "digest": fingerprint.of_tensors(own)}
     try:
-        _write(path(name), serialise(own, header))
+        file = path(name)
+        lock = FileLock(file.parent / ".lock", timeout=_LOCK_SECONDS)
+        write_whole(file, serialise(own, header), mode=0o600, lock=lock)
     except (OSError, Timeout) as error:
         warnings.warn(
             f"kdlab could not keep a result in {home()} ({error}). Work goes on, but will not be remembered: free some "
@@ -110,18 +112,3 @@ def clear() -> int:
     for file in files:
         file.unlink(missing_ok=True)
     return len(files)
-
-
-def _write(file: Path, raw: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(raw)
-            opened.flush()
-            os.fsync(opened.fileno())
-        with FileLock(file.parent / ".lock", timeout=_LOCK_SECONDS):
-            os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -7,9 +7,7 @@ python lessons/build.py --check    execute nothing, list every difference, exit 
 
 import argparse
 import base64
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import _notebooks
 from _execution import ExecutionError, execute
 from _lesson import BuildError, Lesson, read
 from _notebooks import learner_notebook, solution_notebook, source_notebook
+from kdlab.writing import write_whole
 
 __all__ = [
     "BuildError",
@@ -162,21 +161,10 @@ def _lesson_line(lesson: Lesson, index: int) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write by way of a temporary file, so that no half-written notebook is ever seen; the same text is left alone."""
-    path.parent.mkdir(exist_ok=True)
+    """Write a notebook as a whole; the same text is left alone."""
     if path.exists() and path.read_bytes() == text.encode():
         return
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp"
-    )
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode())
 
 
 def main(arguments: Sequence[str] | None = None, course: Course = HERE) -> int:

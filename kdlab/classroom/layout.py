@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kdlab.errors import KdlabError
+from kdlab.writing import write_whole
 
 _HERE = Path(__file__).parent
 _CONFIG = '''"""nbgrader's settings for this course. Yours to change: this file is written once and then left alone."""
@@ -83,12 +83,12 @@ def lay_out(folder: Path, lessons: Path | None = None) -> list[Assignment]:
         raise KdlabError(f"A lesson breaks the form: {error}") from None
     _refuse_to_change_what_was_handed_in(assignments)
     for source, name in ((builder.ROOT / "lessons" / "_markers.py", "kdlab_stubs.py"), (_HERE / "TEACHING.md", "")):
-        _write(folder / (name or source.name), source.read_text(encoding="utf-8"))
+        write_whole(folder / (name or source.name), source.read_text(encoding="utf-8").encode())
     if not (folder / "nbgrader_config.py").exists():
-        _write(folder / "nbgrader_config.py", _CONFIG)
+        write_whole(folder / "nbgrader_config.py", _CONFIG.encode())
     for assignment in assignments:
         if assignment.state in ("new", "changed"):
-            _write(assignment.path, assignment.text)
+            write_whole(assignment.path, assignment.text.encode())
         if assignment.state != "unchanged" or not assignment.release.exists():
             _generate(folder, assignment)
     return assignments
@@ -156,15 +156,6 @@ def _refuse_to_change_what_was_handed_in(assignments: list[Assignment]) -> None:
             f"Students have handed in {', '.join(named)}, which has changed since: nothing was written. Lay the course "
             "out in a new folder, or move submitted/ away first."
         )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def _generate(folder: Path, assignment: Assignment) -> None:

@@ -1,7 +1,6 @@
 """A pruned network on disk: its widths as JSON, its weights as safetensors. Nothing is pickled."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import nn
 from kdlab.errors import KdlabError
 from kdlab.pruning.channels.surgery import as_same_kind, with_tensors
 from kdlab.pruning.checks import check_prunable
+from kdlab.writing import write_whole
 
 
 def save(model: nn.Module, path: str | Path) -> None:
@@ -31,8 +31,8 @@ def save(model: nn.Module, path: str | Path) -> None:
         "shapes": {name: list(t.shape) for name, t in state.items()},
         "removed": [name for name, module in model.named_modules() if type(module) is nn.Identity],
     }
-    _write(_file(path, ".safetensors"), serialise(state))
-    _write(_file(path, ".json"), (json.dumps(config, indent=1) + "\n").encode())
+    write_whole(_file(path, ".safetensors"), serialise(state))
+    write_whole(_file(path, ".json"), (json.dumps(config, indent=1) + "\n").encode())
 
 
 def load(path: str | Path, base: nn.Module) -> nn.Module:
@@ -107,10 +107,3 @@ def _check_descent(path: str, network: str, own: dict, shapes: dict) -> None:
 def _file(path: str | Path, ending: str) -> Path:
     path = Path(path)
     return path.with_name(path.name + ending)
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, file)
