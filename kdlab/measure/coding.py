@@ -27,8 +27,7 @@ def squeeze_codes(codes: np.ndarray) -> bytes:
     One number a byte lets Huffman's code follow how often each number occurs; bits packed side by side hide it, and
     are larger in all but 8 bits.
     """
-    alive = codes != 0
-    layouts = {0: codes.tobytes(), _WITH_PLACES: np.packbits(alive).tobytes() + codes[alive].tobytes()}
+    layouts = {0: codes.tobytes(), _WITH_PLACES: with_places(codes)}
     pairs = [(layout | mark, coded) for layout, raw in layouts.items() for mark, coded in _coded(raw)]
     mark, coded = min(pairs, key=lambda pair: len(pair[1]))
     return bytes([mark]) + coded
@@ -39,11 +38,22 @@ def expand_codes(squeezed: bytes, count: int) -> np.ndarray:
     raw = _decoded(squeezed[0] & 1, squeezed[1:])
     if not squeezed[0] & _WITH_PLACES:
         return np.frombuffer(raw, np.int8, count).copy()
-    places = -(-count // 8)
-    alive = np.unpackbits(np.frombuffer(raw, np.uint8, places), count=count).astype(bool)
-    codes = np.zeros(count, np.int8)
-    codes[alive] = np.frombuffer(raw, np.int8, -1, places) if len(raw) > places else []
-    return codes
+    return from_places(raw, np.dtype(np.int8), count)[0]
+
+
+def with_places(flat: np.ndarray) -> bytes:
+    """Return a bit for every place of a flat array, and the numbers that are not zero."""
+    alive = flat != 0
+    return np.packbits(alive).tobytes() + flat[alive].tobytes()
+
+
+def from_places(raw: bytes, dtype: np.dtype, count: int, start: int = 0) -> tuple[np.ndarray, int]:
+    """Return the `count` numbers that `with_places` turned into bytes, and where the bytes end."""
+    places = np.frombuffer(raw, np.uint8, -(-count // 8), start)
+    alive, start = np.unpackbits(places, count=count).astype(bool), start + len(places)
+    flat, living = np.zeros(count, dtype), int(alive.sum())
+    flat[alive] = np.frombuffer(raw, dtype, living, start) if living else []
+    return flat, start + living * dtype.itemsize
 
 
 def _coded(raw: bytes) -> list[tuple[int, bytes]]:

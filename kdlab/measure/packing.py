@@ -40,12 +40,10 @@ def pack(model: nn.Module, dtype: torch.dtype = torch.float32, *, bits: int | No
     heads, parts = [], []
     for name, tensor in model.state_dict().items():
         flat = cast(tensor, dtype).detach().cpu().contiguous().flatten().numpy()
-        alive = flat != 0
-        sparse = np.packbits(alive).tobytes() + flat[alive].tobytes()
-        dense = flat.tobytes()
+        sparse, dense = coding.with_places(flat), flat.tobytes()
         use_sparse = len(sparse) < len(dense)
         parts.append(sparse if use_sparse else dense)
-        heads.append([name, list(tensor.shape), flat.dtype.str, int(alive.sum()) if use_sparse else -1])
+        heads.append([name, list(tensor.shape), flat.dtype.str, int(np.count_nonzero(flat)) if use_sparse else -1])
     head = json.dumps(heads, separators=(",", ":")).encode()
     return _MAGIC + zlib.compress(len(head).to_bytes(4, "little") + head + b"".join(parts), 9)
 
@@ -88,11 +86,7 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _unpack_one(raw: bytes, start: int, size: int, dtype: np.dtype, alive: int) -> tuple[np.ndarray, int]:
     if alive < 0:
         return np.frombuffer(raw, dtype, size, start).copy(), start + size * dtype.itemsize
-    bits = np.frombuffer(raw, np.uint8, -(-size // 8), start)
-    start += len(bits)
-    flat = np.zeros(size, dtype)
-    flat[np.unpackbits(bits, count=size).astype(bool)] = np.frombuffer(raw, dtype, alive, start)
-    return flat, start + alive * dtype.itemsize
+    return coding.from_places(raw, dtype, size, start)
 
 
 # -- rounded to a few bits: a checksum, everything that is no code (squeezed), all codes together (squeezed) -----------

@@ -26,6 +26,11 @@ class Accuracy:
     correct: int
     total: int
 
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor) -> "Accuracy":
+        """Count the right answers among logits of shape (N, classes), for labels of shape (N,)."""
+        return cls(int((logits.argmax(1) == labels.to(logits.device)).sum()), len(labels))
+
     @property
     def value(self) -> float:
         """The fraction of right answers."""
@@ -47,8 +52,7 @@ class Accuracy:
 def accuracy(model: nn.Module, data: Split, *, final: bool = False) -> Accuracy:
     """Count right answers; test data opens with ``final=True`` only."""
     check_open(data, final)
-    logits = predict(model, data)
-    return Accuracy(int((logits.argmax(1) == data.labels.to(logits.device)).sum()), len(data))
+    return Accuracy.of(predict(model, data), data.labels)
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:

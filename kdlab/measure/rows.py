@@ -1,11 +1,11 @@
 """One call, one row."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab.data import Split
 from kdlab.measure.compute import latency, macs
 from kdlab.measure.packing import pack
-from kdlab.measure.quality import accuracy, calibration_error
+from kdlab.measure.quality import Accuracy, calibration_error
 from kdlab.measure.size import bytes_on_disk, nonzeros, parameters
 from kdlab.training import predict
 from kdlab.training.evaluation import check_open
@@ -27,19 +27,32 @@ def prices(model: nn.Module, data: Split, *, final: bool = False) -> dict[str, f
         (95 %), ``calibration error``.
     """
     check_open(data, final)
-    one = data.images[:1]
-    timed, right = latency(model, one), accuracy(model, data, final=final)
+    one, logits = data.images[:1], predict(model, data)
+    timed, right = latency(model, one), Accuracy.of(logits, data.labels)
     low, high = right.interval
     return {
-        "parameters": parameters(model),
-        "nonzeros": nonzeros(model),
-        "bytes": bytes_on_disk(model),
-        "packed bytes": len(pack(model)),
-        "MACs": macs(model, one),
+        **counts(model, one),
         "latency µs": timed.median * 1e6,
         "latency IQR µs": timed.iqr * 1e6,
         "accuracy": right.value,
         "low": low,
         "high": high,
-        "calibration error": calibration_error(predict(model, data), data.labels),
+        "calibration error": calibration_error(logits, data.labels),
+    }
+
+
+def counts(model: nn.Module, image: Tensor) -> dict[str, int]:
+    """Return the prices that are counted and not timed, the first five of `prices`.
+
+    Parameters
+    ----------
+    image
+        Shape (1, C, H, W).
+    """
+    return {
+        "parameters": parameters(model),
+        "nonzeros": nonzeros(model),
+        "bytes": bytes_on_disk(model),
+        "packed bytes": len(pack(model)),
+        "MACs": macs(model, image),
     }

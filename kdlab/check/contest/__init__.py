@@ -7,12 +7,13 @@ from kdlab import data
 from kdlab.challenge import BUDGETS, Budget
 from kdlab.check.contest.hidden import refuse_hidden
 from kdlab.check.contest.ledger import Ledger, key_of
-from kdlab.check.contest.measuring import answers, compared, counted, over, priced
+from kdlab.check.contest.measuring import answers, compared, over, priced
 from kdlab.check.contest.refusing import Refused
 from kdlab.check.contest.verdict import Line, Verdict
 from kdlab.check.grading import graded, grading
 from kdlab.data import Dataset
 from kdlab.errors import KdlabError
+from kdlab.measure import Accuracy
 
 __all__ = ["Verdict", "challenge"]
 
@@ -146,11 +147,10 @@ def _of_test(kept: dict) -> dict:
 
 def _on_test(loaded: nn.Module, splits: Dataset) -> dict:
     try:
-        found = counted(
-            answers(loaded, splits.test.images, len(splits.classes), "On test pictures the network"), splits.test
-        )
+        logits = answers(loaded, splits.test.images, len(splits.classes), "On test pictures the network")
     except Refused as refused:
         return {"failed": str(refused)}
+    found = Accuracy.of(logits, splits.test.labels)
     low, high = found.interval
     return {"accuracy": found.value, "low": low, "high": high}
 

@@ -34,15 +34,10 @@ def answers(model: nn.Module, images: Tensor, classes: int, whose: str) -> Tenso
     return logits
 
 
-def counted(logits: Tensor, data: Split) -> Accuracy:
-    """Count right answers."""
-    return Accuracy(int((logits.argmax(1).cpu() == data.labels.cpu()).sum()), len(data))
-
-
 def compared(handed_in: nn.Module, from_file: nn.Module, val: Split) -> Accuracy:
     """Return the validation accuracy of the file's network; `Refused` if it answers worse than the one handed in."""
-    before = counted(answers(handed_in, val.images, len(val.classes), "The network handed in"), val)
-    after = counted(answers(from_file, val.images, len(val.classes), "The network in the file"), val)
+    before = Accuracy.of(answers(handed_in, val.images, len(val.classes), "The network handed in"), val.labels)
+    after = Accuracy.of(answers(from_file, val.images, len(val.classes), "The network in the file"), val.labels)
     if after.value < before.value - MOST_LOST:
         raise Refused(
             f"What was handed in is not what the file holds: {before.value:.1%} of the validation pictures are right "
