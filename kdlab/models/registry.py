@@ -1,11 +1,11 @@
 """Build a network by name, with weights that a seed decides, and tell how a network would have to be built."""
 
 import inspect
-import numbers
 
 import torch
 from torch import nn
 
+from kdlab import fingerprint
 from kdlab.errors import KdlabError
 from kdlab.models.networks import CNN, MLP, ResNet
 
@@ -148,12 +148,8 @@ def _without_name(settings: dict) -> dict:
 
 
 def _plain(value):
-    """Turn numbers of other libraries (a numpy integer from a table, say) into Python's own."""
-    if isinstance(value, tuple | list):
-        return tuple(_plain(v) for v in value)
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    return value
+    """Return a setting in Python's own numbers, lists as tuples."""
+    return tuple(_plain(v) for v in value) if isinstance(value, tuple | list) else fingerprint.plain(value)
 
 
 def _check(settings: dict) -> None:
