@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from kdlab import pruning as prune
-from kdlab.data import Split
-from kdlab.distillation import Distill
 from kdlab.errors import KdlabError
 from kdlab.pruning.checks import check_fraction
-from kdlab.recipe.bench import LABELS, PRUNED, STUDENT, TEACHER, Bench
-from kdlab.recipe.steps import Training, prices
+from kdlab.recipe.bench import PRUNED, STUDENT, TEACHER, Bench
+from kdlab.recipe.steps import Taught
 
 
-class Pruning(Training):
+class Pruning(Taught):
     """A step that prunes a copy of a network, and trains what is left.
 
     Parameters
@@ -26,10 +24,8 @@ class Pruning(Training):
         Fraction of the channels to cut out before training, instead.
     blocks
         Names of residual blocks to take out before training, instead.
-    temperature, alpha
-        Train what is left on the soft labels on the bench; on the labels alone where alpha is 0.
-    epochs, data, **settings
-        As in `Training`.
+    temperature, alpha, epochs, data, **settings
+        As in `Taught`: train what is left on the soft labels on the bench, or on the labels alone.
     """
 
     takes = ""
@@ -43,10 +39,9 @@ class Pruning(Training):
         blocks: Sequence[str] | None = None,
         temperature: float = 4.0,
         alpha: float = 0.0,
-        data: Split | None = None,
         **settings,
     ):
-        super().__init__(epochs=epochs, data=data, **settings)
+        super().__init__([self.takes], temperature=temperature, alpha=alpha, epochs=epochs, **settings)
         if [sparsity, channels, blocks].count(None) != 2:
             raise KdlabError(
                 f"{self.title!r} takes one of sparsity=, channels= and blocks=, got {sparsity!r}, {channels!r} and "
@@ -55,8 +50,6 @@ class Pruning(Training):
         self.constraint = prune.Gradual(sparsity) if isinstance(sparsity, int | float) else sparsity
         self.channels = channels if channels is None else check_fraction("channels", channels)
         self.blocks = [blocks] if isinstance(blocks, str) else blocks
-        self.temperature, self.alpha = temperature, alpha
-        self.needs = (self.takes, *([LABELS] if alpha else []))
 
     def details(self) -> str:
         if self.channels is not None:
@@ -67,16 +60,14 @@ class Pruning(Training):
             target = getattr(self.constraint, "target", None)
             share = f"{100 * target:g} % of the weights, " if target is not None else ""
             what = f"{share}{type(self.constraint).__name__}"
-        return f"{what}, {in_signal(self.temperature, self.alpha)}, {self.budget()}"
+        return f"{what}, {self.source()}, {self.budget()}"
 
     def run(self, bench: Bench) -> dict:
         network, constraint = copy.deepcopy(bench.networks[self.takes]), copy.deepcopy(self.constraint)
         if constraint is None:
             network = self._cut(network, bench.val.images[:1])
             constraint = zeros_stay(network)
-        self.fit(bench, network, objective=signal(bench, self.temperature, self.alpha), sparsity=constraint)
-        bench.networks[self.makes] = network
-        return prices(bench, self.makes)
+        return self.train(bench, network, constraint)
 
     def _cut(self, network: nn.Module, example: Tensor) -> nn.Module:
         if self.channels is not None:
@@ -96,61 +87,34 @@ class PruneStudent(Pruning):
     title, takes, makes = "prune the student", STUDENT, STUDENT
 
 
-class Finetune(Training):
+class Finetune(Taught):
     """Train a network on the bench further; its zeros stay zeros.
 
     Parameters
     ----------
     of
         ``"teacher"``, ``"pruned teacher"`` or ``"student"``: it is replaced.
-    temperature, alpha
-        As in `Pruning`.
-    epochs, data, **settings
-        As in `Training`.
+    temperature, alpha, epochs, data, **settings
+        As in `Taught`.
     """
 
     title = "fine-tune"
 
-    def __init__(
-        self,
-        of: str = STUDENT,
-        *,
-        epochs: int,
-        temperature: float = 4.0,
-        alpha: float = 0.0,
-        data: Split | None = None,
-        **settings,
-    ):
-        super().__init__(epochs=epochs, data=data, **settings)
+    def __init__(self, of: str = STUDENT, *, epochs: int, temperature: float = 4.0, alpha: float = 0.0, **settings):
+        super().__init__([of], temperature=temperature, alpha=alpha, epochs=epochs, **settings)
         if of not in (TEACHER, PRUNED, STUDENT):
             raise KdlabError(f"of is {of!r}; expected {TEACHER!r}, {PRUNED!r} or {STUDENT!r}.")
-        self.of, self.makes, self.temperature, self.alpha = of, of, temperature, alpha
-        self.needs = (of, *([LABELS] if alpha else []))
+        self.makes = of
 
     def details(self) -> str:
-        return f"the {self.of}, {in_signal(self.temperature, self.alpha)}, {self.budget()}"
+        return f"the {self.makes}, {self.source()}, {self.budget()}"
 
     def run(self, bench: Bench) -> dict:
-        network = copy.deepcopy(bench.networks[self.of])
-        objective = signal(bench, self.temperature, self.alpha)
-        self.fit(bench, network, objective=objective, sparsity=zeros_stay(network))
-        bench.networks[self.of] = network
-        return prices(bench, self.of)
+        network = copy.deepcopy(bench.networks[self.makes])
+        return self.train(bench, network, zeros_stay(network))
 
 
 def zeros_stay(network: nn.Module) -> prune.Fixed | None:
     """Return the constraint that keeps what is zero at zero; None for a dense network."""
     masks = {name: weight != 0 for name, weight in prune.weights(network).items()}
     return prune.Fixed(masks) if prune.sparsity_of(masks) else None
-
-
-def signal(bench: Bench, temperature: float, alpha: float) -> Distill | None:
-    """Return what is learned from: the soft labels on the bench, or None for the labels alone."""
-    return Distill(bench.soft_labels, temperature, alpha) if alpha else None
-
-
-def in_signal(temperature: float, alpha: float) -> str:
-    """Return in words what is learned from."""
-    if not alpha:
-        return "from the labels"
-    return f"from the soft labels{' and the labels' if alpha < 1 else ''} (T={temperature:g}, alpha={alpha:g})"

@@ -1,16 +1,18 @@
 """The steps of a recipe, under the names that the recipe is usually told with."""
 
 import inspect
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from kdlab import measure, models
 from kdlab.data import Split
-from kdlab.distillation import soft_labels
+from kdlab.distillation import Distill, soft_labels
 from kdlab.errors import KdlabError
+from kdlab.fingerprint import plain
 from kdlab.recipe.bench import LABELS, PRUNED, STUDENT, TEACHER, Bench
-from kdlab.training import evaluate, fit
+from kdlab.training import Constraint, evaluate, fit
 
 _OWN = {"model", "data", "objective", "sparsity", "val", "epochs", "seed"}
 
@@ -38,8 +40,8 @@ class Step:
         """Return how many training examples the step will see."""
         return 0
 
-    def run(self, bench: Bench) -> dict | None:
-        """Do it; return the step's prices, or None if nothing changed its price."""
+    def run(self, bench: Bench) -> dict:
+        """Do it; return the prices of the network that it was about."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -60,6 +62,7 @@ class Training(Step):
     """
 
     def __init__(self, *, epochs: int, data: Split | None = None, **settings):
+        epochs = plain(epochs)
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise KdlabError(
                 f"{self.title!r} has epochs={epochs!r}, an empty budget; expected a whole number of at least 1."
@@ -75,26 +78,52 @@ class Training(Step):
     def examples(self, data: Split) -> int:
         return self.epochs * len(self.data if self.data is not None else data)
 
-    def fit(self, bench: Bench, network: nn.Module, *, objective=None, sparsity=None) -> None:
-        """Train, the one way there is."""
+    def objective(self, bench: Bench) -> Distill | None:
+        """Return what is learned from; None for the labels alone."""
+        return None
+
+    def train(self, bench: Bench, network: nn.Module, sparsity: Constraint | None = None) -> dict:
+        """Train a network, lay it on the bench as what this step makes, and return its prices."""
         data = self.data if self.data is not None else bench.data
-        bench.count(
-            fit(
-                network,
-                data,
-                objective=objective,
-                sparsity=sparsity,
-                epochs=self.epochs,
-                seed=bench.seed,
-                **self.settings,
-            )
-        )
+        fixed = {"objective": self.objective(bench), "sparsity": sparsity, "epochs": self.epochs, "seed": bench.seed}
+        bench.count(fit(network, data, **fixed, **self.settings))
+        bench.networks[self.makes] = network
+        return prices(bench, self.makes)
 
     def budget(self) -> str:
         """Return the epochs and the settings in words."""
         images = f" of {len(self.data):,} images" if self.data is not None else ""
         settings = "".join(f", {name}={value}" for name, value in self.settings.items())
         return f"{self.epochs} epoch{'s' * (self.epochs > 1)}{images}{settings}"
+
+
+class Taught(Training):
+    """A step whose network may learn from the soft labels on the bench.
+
+    Parameters
+    ----------
+    after
+        What else has to be on the bench.
+    temperature, alpha
+        Of the distillation loss; with alpha 0 the network learns from the labels alone, and needs no soft labels.
+    epochs, data, **settings
+        As in `Training`.
+    """
+
+    def __init__(self, after: Iterable[str], *, temperature: float, alpha: float, **rest):
+        super().__init__(**rest)
+        self.temperature, self.alpha = temperature, alpha
+        self.needs = (*after, *([LABELS] if alpha else []))
+
+    def objective(self, bench: Bench) -> Distill | None:
+        return Distill(bench.soft_labels, self.temperature, self.alpha) if self.alpha else None
+
+    def source(self) -> str:
+        """Return in words what is learned from."""
+        if not self.alpha:
+            return "from the labels"
+        both = " and the labels" if self.alpha < 1 else ""
+        return f"from the soft labels{both} (T={self.temperature:g}, alpha={self.alpha:g})"
 
 
 class TrainTeacher(Training):
@@ -118,10 +147,7 @@ class TrainTeacher(Training):
         return f"{in_words(self.network)}, {self.budget()}"
 
     def run(self, bench: Bench) -> dict:
-        network = models.build(**{"seed": bench.seed, **self.network})
-        self.fit(bench, network)
-        bench.networks[TEACHER] = network
-        return prices(bench, TEACHER)
+        return self.train(bench, models.build(**{"seed": bench.seed, **self.network}))
 
 
 class MakeSoftLabels(Step):
@@ -177,10 +203,7 @@ def prices(bench: Bench, of: str) -> dict:
     network = bench.networks[of]
     return {
         "network": of,
-        "parameters": measure.parameters(network),
-        "nonzeros": measure.nonzeros(network),
-        "packed bytes": len(measure.pack(network)),
-        "MACs": measure.macs(network, bench.val.images[:1]),
+        **measure.counts(network, bench.val.images[:1]),
         "accuracy": evaluate(network, bench.val),
     }
 

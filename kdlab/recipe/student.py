@@ -4,17 +4,16 @@ import copy
 
 from kdlab import models
 from kdlab import pruning as prune
-from kdlab.data import Split
 from kdlab.errors import KdlabError
-from kdlab.recipe.bench import LABELS, PRUNED, STUDENT, TEACHER, Bench
-from kdlab.recipe.pruning_steps import in_signal, signal, zeros_stay
-from kdlab.recipe.steps import Training, checked, in_words, prices
+from kdlab.recipe.bench import PRUNED, STUDENT, TEACHER, Bench
+from kdlab.recipe.pruning_steps import zeros_stay
+from kdlab.recipe.steps import Taught, checked, in_words
 
 WIDTHS = "widths of the pruned teacher"
 _STARTS = {WIDTHS: (PRUNED,), PRUNED: (PRUNED,), TEACHER: (TEACHER,)}
 
 
-class TrainStudent(Training):
+class TrainStudent(Taught):
     """Train a student on the data and the soft labels.
 
     Parameters
@@ -23,12 +22,10 @@ class TrainStudent(Training):
         Settings for `models.build`; or ``"widths of the pruned teacher"``: a dense network with as many weights as
         pruning has left there, layer by layer (Park & No 2022); or ``"pruned teacher"``, ``"teacher"``: the student
         starts as a copy of it.
-    temperature, alpha
-        Of the distillation loss; with alpha 0 the student learns from the labels alone, and needs no teacher.
     sparsity
         A constraint for `fit`: prune while distilling. What is zero from the start stays zero without it.
-    epochs, data, **settings
-        As in `Training`.
+    temperature, alpha, epochs, data, **settings
+        As in `Taught`.
     """
 
     title, makes = "train a student", STUDENT
@@ -41,32 +38,26 @@ class TrainStudent(Training):
         temperature: float = 4.0,
         alpha: float = 0.9,
         sparsity: prune.Masked | None = None,
-        data: Split | None = None,
         **settings,
     ):
-        super().__init__(epochs=epochs, data=data, **settings)
+        start = _STARTS.get(network, ()) if isinstance(network, str) else ()
+        super().__init__(start, temperature=temperature, alpha=alpha, epochs=epochs, **settings)
         if isinstance(network, str) and network not in _STARTS:
             raise KdlabError(
                 f"network is {network!r}; expected settings such as {{'name': 'cnn', 'width': 8}}, or one of "
                 f"{', '.join(map(repr, _STARTS))}."
             )
         self.network = network if isinstance(network, str) else checked(network)
-        self.temperature, self.alpha, self.constraint = temperature, alpha, sparsity
-        start = _STARTS[network] if isinstance(network, str) else ()
-        self.needs = (*start, *([LABELS] if alpha else []))
+        self.constraint = sparsity
 
     def details(self) -> str:
         network = self.network if isinstance(self.network, str) else in_words(self.network)
         how = f", {type(self.constraint).__name__}" if self.constraint is not None else ""
-        return f"{network}, {in_signal(self.temperature, self.alpha)}{how}, {self.budget()}"
+        return f"{network}, {self.source()}{how}, {self.budget()}"
 
     def run(self, bench: Bench) -> dict:
         network, constraint = self._start(bench), copy.deepcopy(self.constraint)
-        if constraint is None:
-            constraint = zeros_stay(network)
-        self.fit(bench, network, objective=signal(bench, self.temperature, self.alpha), sparsity=constraint)
-        bench.networks[STUDENT] = network
-        return prices(bench, STUDENT)
+        return self.train(bench, network, zeros_stay(network) if constraint is None else constraint)
 
     def _start(self, bench: Bench):
         if self.network == WIDTHS:
