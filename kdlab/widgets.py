@@ -281,12 +281,12 @@ def channels_explorer(
     stops = _stops(curves, "ratio", ratio)
     cut = {stop: channels.remove(model, example, stop) if stop else model for stop in stops}
     whole = _widths(model, example)
-    widths = {stop: {name: _widths(net, example)[name] for name in whole} for stop, net in cut.items()}
+    widths = {stop: _widths(net, example) for stop, net in cut.items()}
     sizes = {stop: (parameters(net), macs(net, example)) for stop, net in cut.items()}
     full = parameters(model), macs(model, example)
 
     def draw(ratio: float) -> str:
-        left = {name: (width, whole[name]) for name, width in widths[ratio].items()}
+        left = {name: (widths[ratio][name], width) for name, width in whole.items()}
         return channels_html(left, tuple(zip(sizes[ratio], full, strict=True)), ratio, curves)
 
     control = ipywidgets.SelectionSlider(
