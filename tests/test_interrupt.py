@@ -1,5 +1,6 @@
 """The stop button, pressed in a real kernel."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ os.environ["KDLAB_SCALE"] = "laptop"
 from kdlab import data, models
 from kdlab.experiments import run
 from kdlab.training import fit
-part = data.load().train.sample(6000)
+part = data.load().train.sample(4000)
 def train(seed, epochs=40):
     model = models.build("cnn", width=8, seed=seed)
     print("started", flush=True)
@@ -28,14 +29,15 @@ def row(seed):
 
 
 @pytest.fixture(scope="module")
-def kernel():
+def kernel(tmp_path_factory):
+    home = tmp_path_factory.mktemp("kernel")
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
+    manager.start_kernel(env={**os.environ, "KDLAB_HOME": str(home)})
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(timeout=60)
     execute(client, SETUP)
-    yield manager, client
+    yield manager, client, home
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
@@ -63,14 +65,27 @@ def execute(client, code, *, when=None, then=None, timeout=120):
     raise TimeoutError(code)
 
 
-def press_stop(manager, after):
-    return lambda: (time.sleep(after), manager.interrupt_kernel())
+def press_stop(manager, home):
+    """Press it as soon as a run is kept: a fixed time is too late on one machine and too early on another."""
+
+    def kept():
+        return set((home / "store").glob("fit-*.safetensors"))
+
+    before = kept()
+
+    def act():
+        deadline = time.monotonic() + 60
+        while kept() == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        manager.interrupt_kernel()
+
+    return act
 
 
 def test_a_stopped_cell_says_one_line_and_resumes_when_run_again(kernel):
-    manager, client = kernel
+    manager, client, home = kernel
     cell = "model, history = train(0); history"
-    stopped = execute(client, cell, when="started", then=press_stop(manager, 3))
+    stopped = execute(client, cell, when="started", then=press_stop(manager, home))
     assert re.search(r"Stopped after \d+ of 40 epochs. Run the cell again to go on from there", stopped)
     assert "Traceback" not in stopped and "Warning" not in stopped
     done = int(re.search(r"Stopped after (\d+)", stopped)[1])
@@ -81,11 +96,11 @@ def test_a_stopped_cell_says_one_line_and_resumes_when_run_again(kernel):
 
 
 def test_a_stopped_experiment_goes_on_from_what_its_workers_had_done(kernel):
-    manager, client = kernel
+    manager, client, home = kernel
     cell = "run(row, over=[11, 12], jobs=2)"
     execute(client, "run(lambda seed: {'x': 1}, over=2, jobs=2)")  # the workers are there
     code = f"import threading; print('started', flush=True); table = {cell}; table"
-    stopped = execute(client, code, when="started", then=press_stop(manager, 1.5))
+    stopped = execute(client, code, when="started", then=press_stop(manager, home))
     assert "Interrupt" in stopped or "Stopped" in stopped
     again = execute(client, cell)
     epochs = [int(line.split()[-1]) for line in again.splitlines() if re.match(r"^\d+\s+1[12]\s", line)]
