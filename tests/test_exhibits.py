@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from kdlab import exhibits, plots, store
+from kdlab import exhibits, measure, models, plots, store
 from kdlab.errors import KdlabError
 
 
@@ -106,3 +107,12 @@ def test_the_plot_of_nothing_is_empty_and_other_columns_are_refused():
     assert plots.pareto(exhibits.collected()).axes[0].lines[:] == []
     with pytest.raises(KdlabError, match="no column 'watts'"):
         plots.pareto(exhibits.collected(), "watts")
+
+
+def test_a_row_has_what_keep_asks_for():
+    network, image = models.build("cnn", width=2), torch.zeros(1, 1, 28, 28)
+    row = exhibits.row("tiny", network, image, 0.5)
+    exhibits.keep("01", pd.DataFrame([row]))
+    assert row["bytes"] == len(measure.pack(network)) and row["MACs"] == measure.macs(network, image)
+    assert row["latency µs"] > 0
+    assert exhibits.collected().iloc[0][["name", "accuracy"]].tolist() == ["tiny", 0.5]
