@@ -641,7 +641,7 @@ Markdown(f"What is still missing after fine-tuning: **{recovery}**.")
 
 # %% [markdown]
 # This lesson used to claim that at most three points are missing after fine-tuning. That held with the seeds from 0 and from
-# 100, and failed with those from 500, whose interval went half a point further down. So the number is now shown, and the
+# 100, and failed with those from 500, whose interval went further down. So the number is now shown, and the
 # claim is a weaker one, which all three sets of seeds support.
 
 
@@ -995,13 +995,7 @@ plt.show()
 
 # %%
 shown_later = [
-    {
-        "name": f"{family}: {name}",
-        "bytes": len(measure.pack(net)),
-        "MACs": measure.macs(net, one_image),
-        "latency µs": 1e6 * measure.latency(net, one_image, seconds=0.05).median,
-        "accuracy": rows["test"].mean(),
-    }
+    exhibits.row(f"{family}: {name}", net, one_image, rows["test"].mean())
     for family, of in families.items()
     for name, (net, rows) in of.items()
 ]

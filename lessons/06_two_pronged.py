@@ -31,6 +31,7 @@
 
 # %%
 import copy
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -443,6 +444,18 @@ def score(seed, kind, size, signal):
 grid = {"kind": KINDS, "size": list(SIZES), "signal": SIGNALS}
 found = run(score, grid, over=SEEDS)
 
+
+def tested(kind, size, signal):
+    """Accuracy on test of one cell of the table, one number a seed."""
+    mine = found[["kind", "size", "signal"]] == [kind, size, signal]
+    return found[mine.all(axis=1)].set_index("seed")["test"]
+
+
+def differ(one, other):
+    """The mean difference, seed by seed, with its interval."""
+    return interval(one - other, unit="points", signed=True)
+
+
 # %% [markdown]
 # One figure. Every dot is a network, every large mark a mean, every bar its interval over seeds.
 
@@ -451,13 +464,8 @@ fig, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True)
 for ax, size in zip(axes, SIZES, strict=True):
     for number, signal in enumerate(SIGNALS):
         for row, kind in enumerate(KINDS):
-            mine = found[
-                (found["kind"] == kind)
-                & (found["size"] == size)
-                & (found["signal"] == signal)
-            ]
             x = row + 0.2 * (number - 1.5)
-            values, colour = 100 * mine["test"].to_numpy(), plots.COLOURS[number]
+            values, colour = 100 * tested(kind, size, signal), plots.COLOURS[number]
             ax.plot(np.full(len(values), x), values, ".", color=colour, alpha=0.4)
             mean = interval(values)
             ax.plot([x, x], [mean.low, mean.high], color=colour, lw=2)
@@ -481,8 +489,7 @@ plt.show()
 
 # %%
 def gain(kind, size, signal, over="labels only"):
-    of = {"kind": kind, "size": size}
-    return paired(found, "test", better=of | {"signal": signal}, than=of | {"signal": over})
+    return differ(tested(kind, size, signal), tested(kind, size, over))
 
 
 def short(difference):
@@ -524,33 +531,29 @@ claim(
 
 
 # %%
-def gains_by_seed(kind, size, signal, over="labels only"):
-    mine = found[(found["kind"] == kind) & (found["size"] == size)]
-    table = mine.pivot_table(index="seed", columns="signal", values="test")
-    return table[signal] - table[over]
+def advantage(size):
+    return tested("masks", size, "dense teacher") - tested("masks", size, "labels only")
 
 
-more = interval(
-    gains_by_seed("masks", "a fourteenth", "dense teacher")
-    - gains_by_seed("masks", "a fifth", "dense teacher"),
-    unit="points",
-    signed=True,
-)
+more = differ(advantage("a fourteenth"), advantage("a fifth"))
 finding(
     "Distillation helps recovery more where more was pruned.",
     more,
-    said_by="often said; no source",
+    said_by="often said",
 )
 
 # %% [markdown]
 # **The pruned teacher.** Park and No report that a pruned teacher teaches better than a dense one. The fair comparison is
 # with the dense teacher that was trained as long. Averaged over all six kinds of students, so that no single one decides:
 
+
 # %%
-six = [
-    gains_by_seed(k, s, "pruned teacher", over="trained on") for k in KINDS for s in SIZES
-]
-better = interval(sum(six) / 6, unit="points", signed=True)
+def averaged(signal):
+    cells = list(itertools.product(KINDS, SIZES))
+    return sum(tested(kind, size, signal) for kind, size in cells) / len(cells)
+
+
+better = differ(averaged("pruned teacher"), averaged("trained on"))
 claim(
     "Against a dense teacher that was trained as long, pruning the teacher changes its students by "
     "less than one point, averaged over all.",
@@ -564,16 +567,7 @@ finding(
 )
 
 # %%
-against_dense = interval(
-    sum(
-        gains_by_seed(k, s, "pruned teacher", over="dense teacher")
-        for k in KINDS
-        for s in SIZES
-    )
-    / 6,
-    unit="points",
-    signed=True,
-)
+against_dense = differ(averaged("pruned teacher"), averaged("dense teacher"))
 Markdown(
     "Had you forgotten the control, and compared with the teacher as it was before pruning, you "
     f"would have read **{against_dense}**: {against_dense.verdict}. The control costs little, and nobody knows "
@@ -590,26 +584,22 @@ Markdown(
 # %%
 table = []
 for size in SIZES:
-    of = {"kind": "masks", "size": size, "signal": "dense teacher"}
+    both = tested("masks", size, "dense teacher")
     alone = {
-        "distillation alone": of | {"kind": "small"},
-        "pruning alone": of | {"signal": "labels only"},
+        "distillation alone": tested("small", size, "dense teacher"),
+        "pruning alone": tested("masks", size, "labels only"),
     }
-    differences = {
-        name: short(paired(found, "test", better=of, than=other))
-        for name, other in alone.items()
-    }
+    differences = {name: short(differ(both, other)) for name, other in alone.items()}
     table.append({"masks with soft labels, against": size} | differences)
 plots.table(
     table, "masks with soft labels, against", dict.fromkeys(list(table[0])[1:], "{}")
 )
 
 # %%
-both = {"kind": "masks", "size": "a fourteenth", "signal": "dense teacher"}
 claim(
     "At the smaller size, pruning and distilling the teacher beats distilling into a fresh small "
     "network with as many weights.",
-    paired(found, "test", better=both, than=both | {"kind": "small"}),
+    differ(*(tested(k, "a fourteenth", "dense teacher") for k in ("masks", "small"))),
     above=0,
 )
 
@@ -632,11 +622,9 @@ def from_scratch(seed, size):
 scratch = run(from_scratch, {"size": list(SIZES)}, over=SEEDS)
 versus = {}
 for size in SIZES:
-    mine = found[(found["size"] == size) & (found["signal"] == "dense teacher")]
+    rival = scratch[scratch["size"] == size].set_index("seed")["test"]
     for kind in KINDS:
-        ours = mine[mine["kind"] == kind].set_index("seed")["test"]
-        theirs = scratch[scratch["size"] == size].set_index("seed")["test"]
-        versus[f"{kind}, {size}"] = interval(ours - theirs, unit="points", signed=True)
+        versus[f"{kind}, {size}"] = differ(tested(kind, size, "dense teacher"), rival)
 plots.table(
     [{"distilled, minus scratch": name, "points": short(d)} for name, d in versus.items()],
     "distilled, minus scratch",
@@ -677,12 +665,7 @@ def of_another(seed):
 
 
 strange = run(of_another, over=SEEDS).set_index("seed")["test"]
-own = found[
-    (found["kind"] == "masks")
-    & (found["size"] == "a fifth")
-    & (found["signal"] == "dense teacher")
-].set_index("seed")["test"]
-difference = interval(own - strange, unit="points", signed=True)
+difference = differ(tested("masks", "a fifth", "dense teacher"), strange)
 words = {
     "higher": "Its own teacher teaches it better.",
     "lower": "The stranger teaches it better.",
@@ -1022,25 +1005,12 @@ Markdown("\n".join(lines))
 # The students of the labels and of the dense teacher, against bytes and against arithmetic:
 
 # %%
-shown = found[found["signal"].isin(["labels only", "dense teacher"])]
-examples = {
-    (k, s, t): student_of(int(found["seed"].min()), k, s, t)
-    for k in KINDS
-    for s in SIZES
-    for t in ("labels only", "dense teacher")
-}
+first = int(found["seed"].min())
+cells = itertools.product(KINDS, SIZES, ("labels only", "dense teacher"))
 points = pd.DataFrame(
     [
-        {
-            "name": f"{k}, {s}, {t}",
-            "bytes": len(measure.pack(net)),
-            "MACs": measure.macs(net, one_image),
-            "latency µs": 1e6 * measure.latency(net, one_image, seconds=0.05).median,
-            "accuracy": shown[
-                (shown["kind"] == k) & (shown["size"] == s) & (shown["signal"] == t)
-            ]["test"].mean(),
-        }
-        for (k, s, t), net in examples.items()
+        exhibits.row(", ".join(c), student_of(first, *c), one_image, tested(*c).mean())
+        for c in cells
     ]
 )
 exhibits.keep("06 together", points)
@@ -1076,9 +1046,9 @@ Markdown(
     f"that can be told for {'; '.join(unclear) or 'nobody'}. Pruning the teacher before it teaches "
     f"changed its students by {better}. With weights inherited from the teacher (masks), the smaller "
     "size stands at "
-    f"{100 * found[(found['kind'] == 'masks') & (found['size'] == 'a fourteenth') & (found['signal'] == 'dense teacher')]['test'].mean():.1f} %, "
+    f"{100 * tested('masks', 'a fourteenth', 'dense teacher').mean():.1f} %, "
     "from fresh weights with the same soft labels at "
-    f"{100 * found[(found['kind'] == 'small') & (found['size'] == 'a fourteenth') & (found['signal'] == 'dense teacher')]['test'].mean():.1f} %."
+    f"{100 * tested('small', 'a fourteenth', 'dense teacher').mean():.1f} %."
     f" And against the small network that was simply trained on all the images: better for "
     f"{len(wins['higher'])} of the six kinds, worse for {len(wins['lower'])}, undecided for "
     f"{len(wins['cannot tell'])}."
