@@ -41,6 +41,15 @@ def of_code(*parts: str) -> str:
     return sha.hexdigest()[:20]
 
 
+@lru_cache
+def of_package() -> str:
+    """Fingerprint all of kdlab's files as they are."""
+    sha = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        sha.update(str(file.relative_to(PACKAGE)).encode() + file.read_bytes())
+    return sha.hexdigest()[:20]
+
+
 def of_tensors(tensors: dict[str, Tensor]) -> str:
     """Fingerprint named tensors: names, types, shapes and every bit."""
     sha = hashlib.sha256()
