@@ -8,6 +8,8 @@ from kdlab import scale
 from kdlab.errors import KdlabError
 from kdlab.experiments import Difference
 
+MIME = "application/vnd.kdlab.claim+json"
+
 
 class ClaimFailed(AssertionError):
     """A lesson's claim is not borne out by the lesson's own measurement."""
@@ -46,6 +48,10 @@ class Claim:
     def __repr__(self) -> str:
         who = f"\nSaid by: {self.said_by}" if self.said_by else ""
         return f"Claim: {self.text}{who}\nMeasured: {self.evidence}\nVerdict: {self.verdict}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        """Let programs read what people see."""
+        return {MIME: {"text": self.text, "said_by": self.said_by, "evidence": self.evidence, "verdict": self.verdict}}
 
     def _repr_html_(self) -> str:
         colour = {"holds": "#009E73", "does not hold": "#D55E00"}.get(self.verdict, "#888888")

@@ -45,7 +45,7 @@ from torch.nn.utils import prune as torch_prune
 
 from kdlab import check, data, exhibits, measure, models, plots, scale, widgets
 from kdlab import pruning as prune
-from kdlab.claims import claim
+from kdlab.claims import claim, finding
 from kdlab.experiments import interval, paired, run
 from kdlab.training import evaluate, fit
 
@@ -636,22 +636,16 @@ claim(
 
 # %%
 rounds = against(0.95, kind="iterative", than=("magnitude", 0.95))
-reading = {
-    "higher": "Rounds pay, even at the same budget.",
-    "lower": (
-        "With so short a training, rounds are worse than pruning at once: the last part "
-        "goes when little training is "
-        "left, and at a learning rate that has already fallen."
-    ),
-    "cannot tell": "With these seeds and this budget, we cannot tell which is better.",
-}
-Markdown(
-    f"At 95 %, iterative minus one-shot: **{rounds.text()}**. {reading[rounds.verdict]}"
+finding(
+    "At 95 %, pruning in rounds beats pruning at once, even with the same number of epochs.",
+    rounds,
+    said_by="often reported, where rounds bring epochs of their own",
 )
 
 # %% [markdown]
-# What decides is how much training follows the last cut. Lesson 05 takes this up: there the sparsity rises smoothly, and
-# the training is long enough to follow it.
+# What decides is how much training follows the last cut. In rounds, the last part goes when little training is left, and at
+# a learning rate that has already fallen. Lesson 05 takes this up: there the sparsity rises smoothly, and the training is
+# long enough to follow it.
 
 # %% [markdown]
 # ### Move it yourself

@@ -40,7 +40,7 @@ from torch import nn
 
 from kdlab import check, data, exhibits, measure, models, plots, scale, widgets
 from kdlab import pruning as prune
-from kdlab.claims import claim
+from kdlab.claims import claim, finding
 from kdlab.experiments import interval, paired, run, seeds
 from kdlab.training import evaluate, fit
 
@@ -235,15 +235,10 @@ claim(
 )
 
 # %%
-moderate_gain = gradual_gain(MODERATE)
-reading = {
-    "higher": "The schedule helps here, too.",
-    "lower": "Here one-shot pruning is even the better one.",
-    "cannot tell": "At this sparsity we cannot tell the two apart.",
-}
-Markdown(
-    f"At {MODERATE:.0%} sparsity, gradual minus one-shot: **{moderate_gain.text()}**. "
-    f"{reading[moderate_gain.verdict]}"
+finding(
+    f"At {MODERATE:.0%} sparsity, too, gradual pruning beats one-shot pruning of the same budget.",
+    gradual_gain(MODERATE),
+    said_by="a natural guess",
 )
 
 # %% [markdown]
@@ -354,19 +349,17 @@ from_dense = interval(
     unit="points",
     signed=True,
 )
-about_moving = {
-    "higher": "Moving the connections pays.",
-    "lower": "In so short a training, moving the connections hurts.",
-    "cannot tell": "In so short a training we cannot tell whether moving them helps.",
-}
-about_dense = {
-    "higher": "Beginning dense is still worth something.",
-    "lower": "Beginning dense is not even worth anything.",
-    "cannot tell": "We cannot tell whether beginning dense is worth anything.",
-}
-Markdown(
-    f"- Dynamic minus static: **{moved.text()}**. {about_moving[moved.verdict]}\n"
-    f"- Gradual minus dynamic: **{from_dense.text()}**. {about_dense[from_dense.verdict]}"
+finding(
+    "Sparse from the start, connections that move beat connections that stay.",
+    moved,
+    said_by="Evci 2020 (RigL)",
+)
+
+# %%
+finding(
+    "Beginning dense and pruning gradually beats beginning sparse and moving the connections.",
+    from_dense,
+    said_by="what RigL does without",
 )
 
 # %% [markdown]
@@ -654,16 +647,14 @@ against_equal, against_none = (
     slimming_gain("no penalty, equal shares"),
     slimming_gain("no penalty"),
 )
-about_slimming = {
-    "higher": "The network's own choice is the better one.",
-    "lower": "The network's own choice is worth less than what the penalty cost.",
-    "cannot tell": "We cannot tell whether the network's own choice is worth anything.",
-}
-Markdown(
-    f"- {CHOSEN} minus no penalty, both compared globally: **{against_none.text()}**.\n"
-    f"- {CHOSEN} minus no penalty with equal shares: **{against_equal.text()}**. "
-    f"{about_slimming[against_equal.verdict]}"
+finding(
+    "Widths that the network has chosen under the penalty are better than equal shares without one.",
+    against_equal,
+    said_by="Liu 2017 (slimming)",
 )
+
+# %%
+Markdown(f"{CHOSEN} minus no penalty, both compared globally: **{against_none.text()}**.")
 
 # %% [markdown]
 # Look at the left end of the figure, too: a strong penalty has its price *before* anything is cut. The crater can be made

@@ -9,7 +9,6 @@ Every run that the store already holds is recalled, so that a second call takes 
 import argparse
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,14 +24,11 @@ import headline
 from _execution import ExecutionError, execute
 from _notebooks import solution_notebook
 from _papers import paper_of
-from kdlab import exhibits, plots
+from kdlab import claims, exhibits, plots
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
+PARTS = ("text", "evidence", "verdict", "said_by")  # of a claim, in the order of a row
 FIGURE = "results_pareto.png"
-_CLAIM = re.compile(
-    r"Claim: (?P<text>.*?)(?:\nSaid by: (?P<said_by>.*?))?\nMeasured: (?P<evidence>.*?)\nVerdict: (?P<verdict>.*)",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -59,18 +55,15 @@ class Row:
 def claims_in(notebook: NotebookNode, lesson: str) -> list[Row]:
     """Return the claims that an executed notebook shows, in order."""
     shown = (
-        output.get("data", {}).get("text/plain", "")
+        output.get("data", {}).get(claims.MIME)
         for cell in notebook.cells
         if cell.cell_type == "code"
         for output in cell.outputs
     )
-    found = (_CLAIM.fullmatch(text.strip()) for text in shown)
     return [
-        Row(
-            lesson, **{k: " ".join((v or "").split()) for k, v in match.groupdict().items()}
-        )
-        for match in found
-        if match
+        Row(lesson, *(" ".join(claim[part].split()) for part in PARTS))
+        for claim in shown
+        if claim
     ]
 
 

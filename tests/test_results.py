@@ -3,6 +3,7 @@
 import nbformat
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import _papers
@@ -13,7 +14,8 @@ from kdlab.claims import Claim
 
 
 def shown(*claims):
-    outputs = [new_output("execute_result", {"text/plain": repr(claim)}, execution_count=1) for claim in claims]
+    data = [DisplayFormatter().format(claim)[0] for claim in claims]
+    outputs = [new_output("execute_result", shown, execution_count=1) for shown in data]
     return new_notebook(cells=[new_code_cell("…", outputs=outputs, execution_count=1)])
 
 

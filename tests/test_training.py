@@ -393,3 +393,12 @@ def test_building_leaves_the_global_random_state_alone():
 )
 def test_the_networks_have_the_size_that_is_said_of_them(name, settings, count):
     assert sum(p.numel() for p in models.build(name, **settings).parameters()) == count
+
+
+def test_a_stop_before_the_first_epoch_is_one_line_as_well(fashion):
+    class Slow(CrossEntropy):
+        def start(self, *_, **__):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="Stopped between epochs; what was finished is kept"):
+        fit(cnn(), fashion.train, objective=Slow(), epochs=1)

@@ -70,11 +70,15 @@ def identity_before(model: nn.Module) -> str | None:
 
 
 class Checkpoint:
-    """Everything a run needs in order to go on: network, optimiser, constraint, the objective's own parameters."""
+    """Everything a run needs in order to go on: network, optimiser, constraint, the objective's own parameters.
 
-    def __init__(self, name: str | None, model, optimizer, constraint, extra: list[nn.Parameter]):
-        self.name, self.model, self.optimizer = name, model, optimizer
-        self.constraint, self.extra = constraint, extra
+    The optimiser comes last, with `resume`: a finished run is recalled without one, and torch takes a second to make
+    its first.
+    """
+
+    def __init__(self, name: str | None, model, constraint, extra: list[nn.Parameter]):
+        self.name, self.model, self.constraint, self.extra = name, model, constraint, extra
+        self.optimizer, self._kept_optimizer = None, {}
 
     def restore(self) -> History | None:
         """Put a kept state back into place; None if there is none, or one that does not fit."""
@@ -84,14 +88,19 @@ class Checkpoint:
         parts = _split_names(record.tensors)
         try:
             self.model.load_state_dict(parts["model"])
-            self._load_optimizer(parts["optimizer"])
             for parameter, kept in zip(self.extra, _in_order(parts["extra"]), strict=False):
                 parameter.data.copy_(kept)
         except (RuntimeError, KeyError):
             return None
         if self.constraint is not None:
             self.constraint.load_state(parts["constraint"])
+        self._kept_optimizer = parts["optimizer"]
         return History(**record.facts)
+
+    def resume(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the run's optimiser, and give it back its kept state."""
+        self.optimizer = optimizer
+        self._load_optimizer(self._kept_optimizer)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copy the present state, flat and named."""

@@ -32,6 +32,18 @@ class Interrupted(KeyboardInterrupt):
         return [str(self)]
 
 
+@contextlib.contextmanager
+def _stopped_in_one_line() -> Iterator[None]:
+    """Turn a stop while getting ready, or while the result is being kept, into `Interrupted` as well."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped between epochs; what was finished is kept. Run the cell again to go on.") from None
+
+
+@_stopped_in_one_line()
 def fit(
     model: nn.Module,
     data: Split,
@@ -124,12 +136,10 @@ def fit(
     if isinstance(objective, Objective):
         objective.start(model, data, augmented=augment, device=device)
     extra = list(objective.parameters()) if isinstance(objective, Objective) else []
-    opt = _optimizer(optimizer, [*model.parameters(), *extra], lr, momentum, weight_decay)
     if sparsity is not None:
         sparsity.start(model, steps)
-    run = _Run(model, data, objective, sparsity, opt, steps, schedule, autocast, batch_size, augment, seed)
 
-    checkpoint = Checkpoint(name, model, opt, sparsity, extra)
+    checkpoint = Checkpoint(name, model, sparsity, extra)
     history = checkpoint.restore() or History()
     history.resumed_at = len(history.rows)
     if history.resumed_at >= epochs:
@@ -137,6 +147,9 @@ def fit(
         model.eval()
         return history
 
+    opt = _optimizer(optimizer, [*model.parameters(), *extra], lr, momentum, weight_decay)
+    checkpoint.resume(opt)
+    run = _Run(model, data, objective, sparsity, opt, steps, schedule, autocast, batch_size, augment, seed)
     kept, written = checkpoint.snapshot(), time.monotonic()
     run.step = history.resumed_at * math.ceil(len(data) / batch_size)
     try:
