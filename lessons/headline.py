@@ -19,7 +19,7 @@ from kdlab.experiments import Difference, interval, run
 from kdlab.training import evaluate, fit
 
 SEEDS = scale.pick(smoke=2, laptop=5)
-TEACHER_EPOCHS = scale.pick(smoke=1, laptop=15, full=30)
+TEACHER_EPOCHS = scale.pick(smoke=1, laptop=30, full=30)
 STUDENT_EPOCHS = scale.pick(smoke=1, laptop=60, full=90)
 BITS = (8, 6, 5, 4)
 WAYS = ("distilled", "cut and distilled")
@@ -47,6 +47,7 @@ def student(seed: int, way: str) -> nn.Module:
         objective=Distill(large, temperature=4, alpha=0.9),
         epochs=STUDENT_EPOCHS,
         augment=True,
+        batch_size=64,
         lr=0.1,
         seed=seed + 1000,
     )

@@ -1,5 +1,6 @@
 """Data: where it comes from, that it is intact, and that samples keep their index."""
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -230,3 +231,25 @@ def test_the_bundle_is_what_its_script_makes(tmp_path, tiny_full, monkeypatch):
 def test_the_committed_bundle_is_the_subset_of_the_real_set():
     made, committed = bundle_subset.subset(sources.read_full()), sources.read_bundle()
     assert all(np.array_equal(made[name], committed[name]) for name in committed)
+
+
+@pytest.mark.parametrize("part", ["images", "labels", "index"])
+def test_what_is_done_to_the_samples_changes_the_digest_and_travels(smoke, part):
+    split = smoke.val.sample(40)
+    before = split.digest
+    assert pickle.loads(pickle.dumps(split)).digest == before == smoke.val.sample(40).digest
+    other = dataclasses.replace(split, **{part: getattr(split, part) + 1})
+    back = pickle.loads(pickle.dumps(other))
+    assert back.digest == other.digest != before and torch.equal(getattr(back, part), getattr(other, part))
+    getattr(split, part)[3] += 1
+    changed = split.digest
+    assert changed != before and pickle.loads(pickle.dumps(split)).digest == changed
+    getattr(split, part)[3] -= 1
+    assert part == "images" or split.digest == before  # pixels are rounded on the way
+
+
+def test_a_digest_of_tensors_that_count_no_changes():
+    with torch.inference_mode():
+        split = data.from_tensors(torch.rand(40, 1, 4, 4), torch.arange(40) % 2).train
+    before = split.digest
+    assert before == split.digest

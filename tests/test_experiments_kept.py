@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import random
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -201,9 +203,20 @@ def row(seed):
     [
         "import time\ndef value(seed): return time.perf_counter()",
         "from time import perf_counter\ndef value(seed): return perf_counter()",
-        "import random\ndef value(seed): return random.random()",
-        "from random import random\ndef value(seed): return random()",
-        "def value(seed): return np.random.rand()",
+        "def value(seed): return getattr(measure, 'macs')(models.build('mlp'), torch.ones(1, 1, 28, 28))",
+        "def value(seed):\n    import math\n    return math.pi",
+        "def value(seed): return len(torch.load(__file__))",
+        "def value(seed): return np.loadtxt(__file__).sum()",
+        "from kdlab import exhibits\ndef value(seed): return len(exhibits.collected())",
+        "from os.path import getsize\ndef value(seed): return getsize(__file__)",
+        "from functools import lru_cache\n@lru_cache\ndef value(seed): return seed",
+        "seen = {}\ndef value(seed):\n    seen[seed] = 1\n    return len(seen)",
+        "net = nn.Linear(1, 1)\ndef value(seed):\n    net.weight.data += 1\n    return net.weight.item()",
+        "def value(seed):\n    value.calls = getattr(value, 'calls', 0) + 1\n    return value.calls",
+        "torch.set_default_dtype(torch.float64)\ndef value(seed): return torch.ones(1).nbytes",
+        "sparse = torch.eye(2).to_sparse()\ndef value(seed): return sparse.sum().item()",
+        "class Attributes(dict):\n    __getattr__ = lambda s, name: s[name]\nof = Attributes(file=open(__file__))\n"
+        "def value(seed): return of.file.tell()",
         "def value(seed):\n    import time\n    return time.time()",
         "import os\ndef value(seed): return len(os.listdir())",
         "def value(seed): return len(open(__file__).read())",
@@ -228,6 +241,95 @@ def test_what_may_differ_the_next_time_is_not_kept(cell):
     with contextlib.suppress(KdlabError):  # one of them fails
         run(cells["row"], over=1, jobs=1, progress=False)
     assert not store.names("row-")
+
+
+@pytest.fixture(autouse=True)
+def usual_numbers():
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "drawn", ["torch.rand(()).item()", "np.random.rand()", "random.random()", "nn.Linear(1, 1).bias.item()"]
+)
+def test_who_forgets_the_seed_gets_the_same_row_twice_all_the_same(drawn):
+    cells = notebook(f"import random\ndef row(seed): return {{'value': {drawn}}}")
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    tables = [run(cells["row"], over=3, jobs=jobs, progress=False, keep=False) for jobs in (1, 1, 2)]
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+    assert tables[0].value.nunique() == 3
+    assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
+    assert torch.equal(states[0], torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "defined",
+    [
+        "from dataclasses import dataclass\n@dataclass\nclass Own:\n    x: int = 1",
+        "from abc import ABC\nclass Own(ABC):\n    x = 1",
+        "from enum import Enum\nclass Colour(Enum):\n    RED = 1\n@property\ndef x(s): return Colour.RED.value\n"
+        "class Own:\n    x = x",
+        "class Base(dict):\n    __getattr__ = lambda s, name: s[name]\ndef Own(): return Base(x=1)",
+        "from functools import partial\nclass Pair(tuple):\n    x = 1\nOwn = partial(Pair, (1, 2))",
+        "import re\npattern = re.compile('1')\nclass Own:\n    x = int(pattern.pattern)",
+    ],
+)
+def test_ones_own_classes_are_no_reason_to_compute_again(computed, defined):
+    cell = f"{defined}\nown = Own()\ndef row(seed):\n    log.info('called')\n    return {{'x': own.x + Own().x}}"
+    assert computed(notebook(cell)["row"])[0] == 2
+    assert computed(notebook(cell)["row"])[0] == 0
+    changed = cell.replace("1", "2")
+    assert computed(notebook(changed)["row"])[0] == 2
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("teacher = student", "teacher = copy.deepcopy(student)"),
+        ("class Own(str, Enum):\n    A = 'a'\n    n = 1", "class Own(str, Enum):\n    A = 'a'\n    n = 2"),
+        ("pairs = defaultdict(lambda: 1)", "pairs = defaultdict(lambda: 2)"),
+        ("def loss(): return 1", "def loss(): return 1\nloss.rate = 2"),
+        ("loss = named('a')", "loss = named('b')"),
+        ("Own = make_dataclass('Own', [('x', int, 1)])", "Own = make_dataclass('Own', [('x', int, 2)])"),
+        ("weight = torch.ones(1)", "weight = torch.ones(1)\nweight.scale = 2"),
+    ],
+)
+def test_what_lies_beside_the_content_counts(computed, before, after):
+    cells = """
+import copy
+from collections import defaultdict
+from dataclasses import make_dataclass
+from enum import Enum
+def named(name):
+    def f(): return 1
+    f.__qualname__ = name
+    return f
+student = nn.Linear(1, 1)
+student.weight.data.fill_(1.0)
+student.bias.data.fill_(1.0)
+teacher = student
+pairs = Own = loss = weight = None
+CHANGE
+def row(seed):
+    log.info("called")
+    seen = [student, teacher, pairs, Own, loss, weight]
+    return {"count": len(seen)}
+"""
+    assert computed(notebook(cells.replace("CHANGE", before))["row"])[0] == 2
+    assert computed(notebook(cells.replace("CHANGE", before))["row"])[0] == 0
+    assert computed(notebook(cells.replace("CHANGE", after))["row"])[0] == 2
+
+
+def test_a_module_of_ones_own_is_read_anew(tmp_path, monkeypatch, computed):
+    (tmp_path / "profile.py").write_text("def f(): return 1\n")  # named like one of Python's
+    (tmp_path / "helpers.py").write_text("def f(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("profile", "helpers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        cells = notebook(f"import {name}\ndef row(seed):\n    log.info('called')\n    return {{'x': {name}.f()}}")
+        assert [computed(cells["row"])[0] for _ in range(2)] == [2, 2]
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_side_by_side_the_rows_are_kept_as_well(computed):

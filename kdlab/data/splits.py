@@ -55,7 +55,7 @@ class Split:
     size: int = 0
     source: tuple[str, str] | None = None  # (data set, scale) if `load` can bring these pixels back
     labelled: bool = True
-    _digest: list[str] = field(default_factory=list, repr=False)
+    _digests: dict[tuple, str] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,7 +75,6 @@ class Split:
             images=self.images[positions],
             labels=self.labels[positions],
             index=self.index[positions],
-            _digest=[],
         )
 
     def sample(self, count: int, seed: int = 0) -> "Split":
@@ -101,7 +100,7 @@ class Split:
 
     def unlabelled(self) -> "Split":
         """Return the same images with every label taken away (-1), so that nothing can peek at them."""
-        return replace(self, labels=torch.full_like(self.labels, UNLABELLED), labelled=False, _digest=[])
+        return replace(self, labels=torch.full_like(self.labels, UNLABELLED), labelled=False)
 
     def to(self, device: torch.device | str) -> "Split":
         """Return this split with its tensors on `device`."""
@@ -117,14 +116,21 @@ class Split:
     @property
     def digest(self) -> str:
         """A short name for exactly these samples and labels; part of the name of everything trained on them."""
-        if not self._digest:
-            sha = hashlib.sha256()
-            tensors = [self.index, self.labels] if self.source else [self.index, self.labels, self.images]
-            sha.update(json.dumps([self.source, self.name]).encode())
-            for tensor in tensors:
-                sha.update(tensor.cpu().numpy().tobytes())
-            self._digest.append(sha.hexdigest()[:20])
-        return self._digest[0]
+        tensors = self.images, self.labels, self.index
+        if any(t.is_inference() for t in tensors):  # these do not count how often they were changed
+            return self._compute_digest()
+        changes = tuple(t._version for t in tensors)
+        if changes not in self._digests:
+            self._digests[changes] = self._compute_digest()
+        return self._digests[changes]
+
+    def _compute_digest(self) -> str:
+        sha = hashlib.sha256(json.dumps([self.source, self.name]).encode())
+        # where the pixels come from is known: enough to see whether somebody has changed them since
+        pixels = self.images.contiguous().view(torch.int32).sum() if self.source else self.images
+        for tensor in (self.index, self.labels, pixels):
+            sha.update(tensor.cpu().numpy().tobytes())
+        return sha.hexdigest()[:20]
 
     def _belongs(self, classes: Sequence[int | str]) -> Tensor:
         numbers = torch.tensor([self._class(c) for c in classes], device=self.labels.device)
@@ -141,10 +147,12 @@ class Split:
 
     def __reduce__(self):
         """Travel to a worker process as a recipe where possible: megabytes of pixels are loaded there once."""
-        if self.source is None:
-            state = (self.images, self.labels, self.index, self.name, self.classes, self.sealed, self.size)
-            return Split, (*state, None, self.labelled)
-        return _recall, (*self.source, self.name, self.index.cpu().numpy(), self.labelled)
+        if self.source is not None:
+            recipe = (*self.source, self.name, self.index.cpu().numpy(), self.labelled)
+            if _recall(*recipe).digest == self.digest:  # nobody has changed a label or a pixel
+                return _recall, recipe
+        state = (self.images, self.labels, self.index, self.name, self.classes, self.sealed, self.size)
+        return Split, (*state, self.source, self.labelled)
 
 
 def _recall(name: str, scale: str, split: str, index: np.ndarray, labelled: bool) -> Split:

@@ -14,23 +14,20 @@ from kdlab.models.registry import NETWORKS
 
 def names(function: Callable, calls: list[tuple[dict, int]]) -> list[str | None]:
     """Name the row of every call; None for one that must not be remembered."""
-    what = behaviour.of(function, NETWORKS)
+    as_usual = torch.get_default_dtype() is torch.float32 and torch.is_grad_enabled()  # a worker has no other
+    what = behaviour.of(function, NETWORKS) if as_usual else None
     if what is None:
         return [None] * len(calls)
-    where = [
-        what,
-        fingerprint.of_package(),
-        torch.__version__,
-        np.__version__,
-        scale.current(),
-        torch.cuda.is_available(),
-    ]
-    return [_name(where, *call) for call in calls]
+    where = [fingerprint.of_package(), torch.__version__, np.__version__, scale.current(), torch.cuda.is_available()]
+    settings = {id(setting): setting for setting, _ in calls}
+    read = {number: behaviour.of(setting) for number, setting in settings.items()}
+    return [_name([what, *where], read[id(setting)], seed) for setting, seed in calls]
 
 
-def _name(where: list, setting: dict, seed: int) -> str | None:
-    arguments = behaviour.of(setting, fingerprint.plain(seed))
-    return None if arguments is None else f"row-{fingerprint.of_settings({'call': [*where, arguments]})}"
+def _name(where: list, setting: str | None, seed: int) -> str | None:
+    if setting is None:
+        return None
+    return f"row-{fingerprint.of_settings({'where': where, 'setting': setting, 'seed': seed})}"
 
 
 def load(name: str | None) -> dict | None:
@@ -39,16 +36,26 @@ def load(name: str | None) -> dict | None:
     return dict(record.facts["row"]) if record else None
 
 
-def save(name: str | None, row: Mapping[str, Any]) -> None:
+def save(name: str, row: Mapping[str, Any]) -> None:
     """Keep a row if it would come back as it is: of text, numbers, lists and dictionaries of them."""
     pairs = [list(pair) for pair in row.items()]
-    if name and _comes_back(pairs):
+    if _comes_back(pairs):
         store.save(name, {}, {"row": pairs})
 
 
 def _comes_back(pairs: list) -> bool:
-    """Tell whether the store gives these pairs back as they are, down to their types and order."""
     try:
-        return repr(json.loads(json.dumps(pairs, sort_keys=True))) == repr(pairs)
+        return _alike(json.loads(json.dumps(pairs, sort_keys=True)), pairs)
     except (TypeError, ValueError):
         return False
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal down to their types, and dictionaries down to their order."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return _alike([*one.items()], [*other.items()])
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other or one != one

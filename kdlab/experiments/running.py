@@ -1,12 +1,15 @@
 """Seeds x settings -> a table."""
 
+import contextlib
 import itertools
 import linecache
 import os
+import random
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from kdlab import scale
@@ -48,10 +51,13 @@ def run(
 ):
     """Call ``function(seed=…, **setting)`` for every seed and setting, side by side, and collect a table.
 
+    Before every call the random states of Python, NumPy and torch are set by the seed; afterwards they are as before.
+
     A row that was computed before is recalled from the store, if nothing that it depends on has changed: the function,
-    the functions, networks, data and values that it refers to, its setting and seed, kdlab. Rows that hold anything but
-    numbers, text, lists and dictionaries are computed each time, and so are those of a function that refers to a clock,
-    a file, or anything else of which it cannot be told whether it has changed.
+    the functions, networks, data and values that it refers to, its setting and seed, kdlab. Then the function is not
+    called, so what it prints or writes is not there. Computed each time are the rows of a function that refers to a
+    clock, a file, a module of your own, or anything of which it cannot be told whether it has changed; that imports;
+    or that changes what it refers to. And so are rows that hold anything but numbers, text, lists and dictionaries.
 
     Parameters
     ----------
@@ -95,7 +101,9 @@ def run(
     with tqdm(total=len(calls), initial=len(calls) - len(missing), disable=not progress or None, leave=False) as bar:
         for number, row in _computed(function, [(n, *calls[n]) for n in missing], jobs):
             rows[number] = row
-            kept_rows.save(names[number], row)
+            # a row that has changed what the next ones depend on is not the same row without them
+            if names[number] and kept_rows.names(function, [calls[number]]) == [names[number]]:
+                kept_rows.save(names[number], row)
             bar.update()
     table = pd.DataFrame([{**setting, "seed": seed, **row} for (setting, seed), row in zip(calls, rows, strict=True)])
     table.attrs["recalled"] = len(calls) - len(missing)
@@ -140,7 +148,8 @@ def _one(function, number: int, setting: dict, seed: int) -> tuple[int, dict]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # in this process too, so that a result does not depend on where it was computed
     try:
-        row = function(seed=seed, **setting)
+        with _seeded(seed):
+            row = function(seed=seed, **setting)
     except Exception as error:
         own = getattr(getattr(function, "__code__", None), "co_filename", None)
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
@@ -154,6 +163,21 @@ def _one(function, number: int, setting: dict, seed: int) -> tuple[int, dict]:
             f"{_call(function, setting, seed)} returned {type(row).__name__}; expected a dictionary, one row."
         )
     return number, {name: plain(value) for name, value in row.items()}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let a seed decide all random states, so that who forgets to use it still gets the same row twice."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)
 
 
 def _call(function, setting: dict, seed: int) -> str:
