@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 
 from kdlab.errors import KdlabError
 from kdlab.training.evaluation import check_images, device_of, eval_mode
+
+_BLOCK = 0.01  # seconds, of quick calls that are timed together
+_MANY_CALLS = 20  # in such a block, so that the two that warm it up do not count much
+_FEWEST_BLOCKS = 5
 
 
 def macs(model: nn.Module, images: Tensor) -> int:
@@ -77,8 +82,20 @@ def latency(model: nn.Module, images: Tensor, threads: int = 1, seconds: float =
     with eval_mode(model), _threads(threads):
         timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=threads)
         timer.timeit(3)
+        number, blocks = _blocks(timer, seconds)
+    low, median, high = statistics.quantiles(blocks, n=4, method="inclusive")
+    return Latency(median, high - low, number * len(blocks), len(images), threads)
+
+
+def _blocks(timer, seconds: float) -> tuple[int, list[float]]:
+    """Time several blocks of calls; returns the calls in a block, and the seconds a call in each of them."""
+    number = round(_BLOCK / timer.timeit(3).mean)
+    if number < _MANY_CALLS:
         timed = timer.blocked_autorange(min_run_time=seconds)
-    return Latency(timed.median, timed.iqr, timed.number_per_run * len(timed.times), len(images), threads)
+        return timed.number_per_run, timed.times * (2 if len(timed.times) == 1 else 1)
+    # for quick calls torch's own choice is a hundred or a thousand a block, of which a short measurement has but two
+    count = max(_FEWEST_BLOCKS, math.ceil(seconds / _BLOCK))
+    return number, [timer.timeit(number).mean for _ in range(count)]
 
 
 def latency_ratio(
