@@ -16,7 +16,7 @@ help:
 	@echo "make test              set up, then everything CI runs: lint, unit tests, rebuild check, every notebook"
 	@echo "make lessons           build notebooks/ and solutions/ from lessons/ (LESSONS=\"00 01\", FORCE=1, WARM=1)"
 	@echo "make lessons CHECK=1   only say where they differ from the lessons"
-	@echo "make results           run all lessons with this machine's store, and write RESULTS.md (STORED=1: from solutions/)"
+	@echo "make results           run all lessons with this machine's store, and write RESULTS.md (STORED=1: from solutions/; AGAIN=1200: with seeds from 1200, too)"
 	@echo "make classroom         lay the course out for nbgrader in classroom/ (COURSE=folder)"
 	@echo "make clean             remove the environment and everything that can be made again"
 
@@ -42,7 +42,7 @@ lessons: $(VENV)/.dev
 	$(PY) lessons/build.py $(if $(CHECK),--check) $(if $(FORCE),--force) $(if $(WARM),--warm) $(LESSONS)
 
 results: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PY) lessons/results.py $(if $(STORED),--stored)
+	OMP_NUM_THREADS=1 $(PY) lessons/results.py $(if $(STORED),--stored) $(if $(AGAIN),--again $(AGAIN))
 
 classroom: $(VENV)/.dev
 	@$(PY) -m kdlab classroom $(or $(COURSE),classroom)

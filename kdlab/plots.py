@@ -120,7 +120,9 @@ def scatter(
     plt.show()
 
 
-def pareto(table, cost: str = "bytes", highlight: str = "your networks", title: str = "") -> Figure:
+def pareto(
+    table, cost: str = "bytes", highlight: str = "your networks", title: str = "", ax: Axes | None = None
+) -> Figure:
     """Draw accuracy against cost, with the front that no network beats: a step at each that does better for more.
 
     Parameters
@@ -131,6 +133,8 @@ def pareto(table, cost: str = "bytes", highlight: str = "your networks", title: 
         ``"bytes"``, ``"MACs"`` or ``"latency µs"``: the logarithmic axis.
     highlight
         The lesson whose networks are drawn as stars, with their names.
+    ax
+        Where to draw; a figure of its own if None.
 
     Returns
     -------
@@ -140,7 +144,8 @@ def pareto(table, cost: str = "bytes", highlight: str = "your networks", title: 
     from kdlab.exhibits import front
 
     best = front(table, cost)
-    figure, ax = plt.subplots(figsize=(7.5, 4.2))
+    alone = ax is None
+    ax = plt.subplots(figsize=(7.5, 4.2))[1] if alone else ax
     lessons = [lesson for lesson in dict.fromkeys(table["lesson"]) if lesson != highlight]
     for number, lesson in enumerate(lessons):
         rows = table[table["lesson"] == lesson]
@@ -155,8 +160,9 @@ def pareto(table, cost: str = "bytes", highlight: str = "your networks", title: 
         ax.set_xscale("log")
     ax.set(xlabel=cost, ylabel="accuracy (%)")
     ax.set_title(title)
-    plt.close(figure)  # or a notebook would show it twice
-    return figure
+    if alone:
+        plt.close(ax.figure)  # or a notebook would show it twice
+    return ax.figure
 
 
 def _stars(ax: Axes, rows, cost: str, label: str) -> None:

@@ -374,7 +374,7 @@ claim(
 
 # %%
 claim(
-    "It takes longer all the same: latency does not follow MACs.",
+    "The narrow, deep network takes longer all the same: latency does not follow MACs.",
     paired(
         timings,
         "µs",

@@ -683,7 +683,7 @@ claim(
 
 # %%
 claim(
-    "The teacher taught it that: a student of the labels, shifted in the same way, recognises far fewer.",
+    "It was the teacher who taught it about bags: a student of the labels, shifted in the same way, recognises far fewer.",
     paired(
         missing,
         "recall after",

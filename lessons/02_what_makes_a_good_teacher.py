@@ -789,7 +789,8 @@ Markdown(
 
 # %%
 claim(
-    "A stranger of the same kind agrees with the teacher more than its own student does.",
+    "A stranger of the same kind agrees with the teacher more than its own student does "
+    "(own student minus stranger).",
     interval(taught["own"] - strangers(peers), unit="points", signed=True),
     below=0,
 )

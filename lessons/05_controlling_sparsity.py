@@ -619,7 +619,7 @@ recovery = interval(
     (chosen["tuned"] - chosen["trained"]).to_numpy(), unit="points", signed=True
 )
 claim(
-    "The recovery: fine-tuning wins back more than half of what the cut cost.",
+    "After half of the channels were cut, fine-tuning wins back more than half of what that cost (won back minus half).",
     interval(
         (chosen["tuned"] - chosen["cut"]).to_numpy()
         - (chosen["trained"] - chosen["cut"]).to_numpy() / 2,
@@ -982,7 +982,8 @@ fig.suptitle("What counts as small decides who wins", x=0.01, ha="left", fontsiz
 plt.show()
 
 # %% [markdown]
-# These networks go on show: lesson 07 draws everything that the course has trained on your machine.
+# These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
+# weight, as is explained there.
 
 # %%
 shown_later = [

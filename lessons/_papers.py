@@ -49,7 +49,7 @@ PAPERS = [
     Said(
         "04",
         "Against a small network that gets",
-        "Li 2017: pruned beats trained from scratch",
+        "Li 2017, at unequal budgets: pruned beats trained from scratch",
     ),
     Said(
         "04",

@@ -4,7 +4,8 @@ python lessons/headline.py     five seeds; kept in this machine's store, so a se
 
 Two ways to the same cost. One network is small from the start and learns from the teacher (distillation); the other is the
 teacher, its channels cut out, which then learns from what it was (pruning and distillation). Both see the augmented images
-that the teacher sees at that moment. Their weights are then rounded to few bits.
+that the teacher sees at that moment. Two controls are trained as long, on the labels only. All weights are then rounded to
+few bits.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch import nn
 from kdlab import challenge, data, measure, models, scale
 from kdlab import pruning as prune
 from kdlab.distillation import Distill
-from kdlab.experiments import Difference, interval, run
+from kdlab.experiments import Difference, interval, paired, run
 from kdlab.training import evaluate, fit
 
 SEEDS = scale.pick(smoke=2, laptop=5)
@@ -23,6 +24,10 @@ TEACHER_EPOCHS = scale.pick(smoke=1, laptop=30, full=30)
 STUDENT_EPOCHS = scale.pick(smoke=1, laptop=60, full=90)
 BITS = (8, 6, 5, 4)
 WAYS = ("distilled", "cut and distilled")
+CONTROLS = {
+    "small, labels only": WAYS[0],
+    "cut, labels only": WAYS[1],
+}  # each with what it is the control of
 MOST_LOST_BY_ROUNDING = 0.002
 
 
@@ -35,16 +40,17 @@ def teacher(seed: int) -> nn.Module:
 
 
 def student(seed: int, way: str) -> nn.Module:
-    """Return a small network that has learned from the teacher of its seed."""
+    """Return a small network that has learned from the teacher of its seed, or without it."""
     fashion, large = data.load(), teacher(seed)
-    if way == "distilled":
+    if CONTROLS.get(way, way) == "distilled":
         network = models.build("resnet", width=7, seed=seed + 1000)
     else:
         network = prune.channels.remove(large, fashion.val.images[:1], 0.8)
+    taught = Distill(large, temperature=4, alpha=0.9)
     fit(
         network,
         fashion.train,
-        objective=Distill(large, temperature=4, alpha=0.9),
+        objective=None if way in CONTROLS else taught,
         epochs=STUDENT_EPOCHS,
         augment=True,
         batch_size=64,
@@ -61,6 +67,7 @@ def measured(seed: int, way: str) -> dict:
     row = {
         "teacher test": evaluate(large, fashion.test, final=True),
         "teacher bytes": measure.bytes_on_disk(large),
+        "teacher bytes 8": len(challenge.to_bytes(large, 8)),
         "teacher MACs": measure.macs(large, one),
         "MACs": measure.macs(small, one),
         "parameters": measure.parameters(small),
@@ -86,13 +93,19 @@ def chosen_bits(rows: pd.DataFrame) -> int:
     return min(fine, default=max(BITS))
 
 
-def reached(rows: pd.DataFrame) -> Mapping[str, float | int | Difference]:
+def reached(rows: pd.DataFrame) -> dict[str, float | int | Difference]:
     """Return how far one way got."""
     bits = chosen_bits(rows)
     return {
         "bits": bits,
         "bytes": rows[f"bytes {bits}"].mean(),
+        "teacher bytes": rows["teacher bytes"].mean(),
+        "teacher MACs": rows["teacher MACs"].mean(),
+        "MACs": rows["MACs"].mean(),
         "times fewer bytes": (rows["teacher bytes"] / rows[f"bytes {bits}"]).mean(),
+        "times fewer than in 8 bits": (
+            rows["teacher bytes 8"] / rows[f"bytes {bits}"]
+        ).mean(),
         "times fewer MACs": (rows["teacher MACs"] / rows["MACs"]).mean(),
         "teacher": interval(rows["teacher test"], unit="%"),
         "student": interval(rows[f"test {bits}"], unit="%"),
@@ -106,9 +119,16 @@ def reached(rows: pd.DataFrame) -> Mapping[str, float | int | Difference]:
 
 
 def headline(jobs: int | None = None) -> dict[str, Mapping]:
-    """Return what each way reached, training what this machine's store does not have."""
-    table = run(measured, {"way": list(WAYS)}, over=SEEDS, jobs=jobs)
-    return {way: reached(table[table["way"] == way].reset_index()) for way in WAYS}
+    """Return what each way reached, training what this machine's store does not have.
+
+    Beside what `reached` tells, ``"taught minus labels only"``: the way minus its control, before rounding.
+    """
+    table = run(measured, {"way": [*WAYS, *CONTROLS]}, over=SEEDS, jobs=jobs)
+    found = {way: reached(table[table["way"] == way].reset_index()) for way in WAYS}
+    for control, way in CONTROLS.items():
+        gain = paired(table, "test", better={"way": way}, than={"way": control})
+        found[way]["taught minus labels only"] = gain
+    return found
 
 
 if __name__ == "__main__":

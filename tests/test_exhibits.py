@@ -113,6 +113,6 @@ def test_a_row_has_what_keep_asks_for():
     network, image = models.build("cnn", width=2), torch.zeros(1, 1, 28, 28)
     row = exhibits.row("tiny", network, image, 0.5)
     exhibits.keep("01", pd.DataFrame([row]))
-    assert row["bytes"] == len(measure.pack(network)) and row["MACs"] == measure.macs(network, image)
+    assert row["bytes"] == len(measure.pack(network, bits=8)) and row["MACs"] == measure.macs(network, image)
     assert row["latency µs"] > 0
     assert exhibits.collected().iloc[0][["name", "accuracy"]].tolist() == ["tiny", 0.5]

@@ -1,5 +1,7 @@
 """The page of results: taken from what notebooks show, with what papers say beside it."""
 
+import os
+
 import nbformat
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ import build
 import headline
 import results
 from kdlab.claims import Claim
+from kdlab.experiments import interval
 
 
 def shown(*claims):
@@ -59,6 +62,7 @@ def headline_rows(seeds=3, bits_that_cost=5):
             "seed": seed,
             "teacher test": 0.905 + 0.001 * seed,
             "teacher bytes": 1_600_000,
+            "teacher bytes 8": 400_000,
             "teacher MACs": 12_500_000,
         }
         row |= {"MACs": 495_000, "parameters": 15_000, "val": 0.9, "test": 0.894 + 0.001 * seed}
@@ -69,23 +73,27 @@ def headline_rows(seeds=3, bits_that_cost=5):
     return pd.DataFrame(rows)
 
 
+def one_way(rows=None):
+    gain = interval([0.01, 0.02, 0.03], unit="points", signed=True)
+    return headline.reached(headline_rows() if rows is None else rows) | {"taught minus labels only": gain}
+
+
 def test_the_headline_takes_the_fewest_bits_that_cost_little_on_val():
     assert [headline.chosen_bits(headline_rows(bits_that_cost=b)) for b in (4, 5, 6, 9)] == [4, 5, 6, 8]
 
 
 def test_the_page_says_what_was_reached_and_what_was_missed():
-    found = headline.reached(headline_rows())
-    text = results.page([], {"one way": found})
+    text = results.page([], {"one way": one_way()})
     assert "**one way** reaches 100 times fewer bytes, 25 times fewer MACs" in text
-    assert "160 (10,000 bytes)" in text
+    assert "160 (10,000 bytes)" in text and "| 40 |" in text and "+2.00 points" in text
     worse = headline_rows()
     worse["test 5"] -= 0.02
-    assert "; misses within 1.5 points in the mean." in results.page([], {"one way": headline.reached(worse)})
+    assert "; misses within 1.5 points in the mean." in results.page([], {"one way": one_way(worse)})
 
 
 def test_a_claim_may_hold_a_bar():
     row = results.Row("01", "a | b", "1", "holds")
-    assert r"| 01 | a \| b | 1 | holds |  |" in results.page([row], {"one way": headline.reached(headline_rows())})
+    assert r"| 01 | a \| b | 1 | holds | - |  |" in results.page([row], {"one way": one_way()})
 
 
 MINI = """# %% [markdown]
@@ -109,10 +117,45 @@ def test_the_whole_page_from_running_the_lessons(tmp_path, monkeypatch, capsys):
         (tmp_path / folder).mkdir()
     (tmp_path / "lessons" / "01_mini.py").write_text(MINI)
     monkeypatch.setenv("KDLAB_CLAIMS", "report")  # so that what main sets is taken back
-    monkeypatch.setattr(headline, "headline", lambda: {"one way": headline.reached(headline_rows())})
+    monkeypatch.setattr(headline, "headline", lambda: {"one way": one_way()})
     assert results.main([], build.Course(tmp_path)) == 0
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "| 01 | Two is larger than three. | it is not | does not hold |  |" in text
-    assert "| 01 | Three is larger than two. | it is | holds |  |" in text
+    assert "| 01 | Two is larger than three. | it is not | does not hold | - |  |" in text
+    assert "| 01 | Three is larger than two. | it is | holds | - |  |" in text
     assert (tmp_path / "assets" / results.FIGURE).stat().st_size > 1000
     assert "2 claims, 1 of them do not hold" in capsys.readouterr().out
+
+
+SEEDED = """# %% [markdown]
+# # A lesson
+
+# %%
+from kdlab.claims import claim, finding
+from kdlab.experiments import interval, seeds
+first = seeds(1)[0]
+claim("The first seed is small.", f"{first}", holds=first < 100)
+
+# %%
+finding("More is more.", interval([0.01, 0.02]), said_by="Somebody 2020")
+"""
+
+
+def test_the_claims_again_with_fresh_seeds(tmp_path, monkeypatch, capsys):
+    for folder in ("lessons", "assets", "solutions"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lessons" / "01_seeded.py").write_text(SEEDED)
+    monkeypatch.setenv("KDLAB_CLAIMS", "report")
+    monkeypatch.setattr(headline, "headline", lambda: {"one way": one_way()})
+    assert results.main(["--again", "1200"], build.Course(tmp_path)) == 0
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| 01 | The first seed is small. | 0 | holds | does not hold |  |" in text
+    assert (
+        "Repeated with fresh seeds** (from 1200), 0 of the 1 own claims that hold here held again, and 1 of 1" in text
+    )
+    assert "KDLAB_FIRST_SEED" not in os.environ
+
+
+def test_two_runs_that_do_not_show_the_same_claims_are_not_compared():
+    rows = [results.Row("01", "a", "1", "holds"), results.Row("02", "b", "1", "holds")]
+    with pytest.raises(ValueError, match="not show the same claims"):
+        results.with_fresh_seeds(rows, rows[:1])
