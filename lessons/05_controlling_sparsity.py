@@ -359,7 +359,7 @@ finding(
 finding(
     "Beginning dense and pruning gradually beats beginning sparse and moving the connections.",
     from_dense,
-    said_by="what RigL does without",
+    said_by="a natural guess",
 )
 
 # %% [markdown]

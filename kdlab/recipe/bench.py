@@ -29,6 +29,8 @@ class Bench:
         Training examples seen by all steps so far.
     recalled : int
         Steps whose training was found in the store.
+    priced : dict
+        What the networks cost that have been measured.
     """
 
     data: Split
@@ -39,6 +41,7 @@ class Bench:
     rows: list[dict] = field(default_factory=list)
     examples: int = 0
     recalled: int = 0
+    priced: dict[nn.Module, dict] = field(default_factory=dict, repr=False)
 
     @property
     def teacher(self) -> nn.Module | None:

@@ -201,11 +201,10 @@ class Evaluate(Step):
 def prices(bench: Bench, of: str) -> dict:
     """Return what a network on the bench costs and what it gets right on `val`; no timing, which is slow."""
     network = bench.networks[of]
-    return {
-        "network": of,
-        **measure.counts(network, bench.val.images[:1]),
-        "accuracy": evaluate(network, bench.val),
-    }
+    if network not in bench.priced:  # no step changes a network in place once it lies there
+        counts = measure.counts(network, bench.val.images[:1])
+        bench.priced[network] = {**counts, "accuracy": evaluate(network, bench.val)}
+    return {"network": of, **bench.priced[network]}
 
 
 def checked(network: dict) -> dict:
