@@ -120,8 +120,9 @@ perceptron = models.build("mlp", hidden=(300, 100))
 prune.layers.remove_neurons(perceptron, one_image, ratio=0.5)
 
 # %% [markdown]
-# And where a block adds to its own input, the whole **block** can go, because the input goes on without it. These blocks
-# can:
+# And where a block adds to its unchanged input, the whole **block** can go, because the input goes on without it. The first
+# block of the second and of the third stage changes the size of its input, so a small convolution, the **shortcut**, brings
+# the input to the new size before the addition; such a block has to stay. These blocks can go:
 
 # %%
 prune.layers.blocks(network, one_image)
@@ -213,7 +214,11 @@ claim(
 # ## Surgery by hand
 #
 # Inside a residual block stand two convolutions with a batch norm between them. The channels between the two belong to
-# nobody else, so this is where to learn surgery. All tensors that know of these channels:
+# nobody else, so this is where to learn surgery.
+#
+# Here are the two convolutions and their batch norm, copied out of the first block. (The second convolution gets a bias,
+# which the block's own does not have, so that you have to decide about it.) Not every tensor has an entry for these
+# channels:
 
 # %%
 block = network.stages[0]
@@ -352,8 +357,9 @@ for group in groups[:2]:
 
 
 # %% [markdown]
-# And as a picture, drawn from what was found. Every rail is a group. A convolution stands between the rail that it reads
-# and the rail that it writes; batch norm (bn) sits on a rail, because it passes each channel by itself.
+# And as a picture, drawn from what was found. Every rail is a group. (The picture ends at the next block's first
+# convolution; its shortcut reads the upper rail, too.) A convolution stands between the rail that it reads and the rail
+# that it writes; batch norm (bn) sits on a rail, because it passes each channel by itself.
 
 
 # %%
@@ -500,8 +506,9 @@ Markdown(
 
 # %% [markdown]
 # Much of this is not lost knowledge. Every batch norm still subtracts the mean, and divides by the deviation, that it saw
-# in *another* network, the one with all channels. Fewer channels make other sums. Here is the deviation that really reaches
-# each norm, as a multiple of the one that it believes in. The whole network is the control.
+# in *another* network, the one with all channels. Fewer channels make other sums. Here is the deviation that each norm
+# would meet if all norms before it were right, as a multiple of the one that it believes in; averaged over the norm's
+# channels. The whole network is the control.
 
 
 # %%
@@ -530,12 +537,17 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# The first norm is right: nothing in front of it was removed. The others divide by the wrong number, and each hands its
-# error on to the next.
+# The first norm is right: nothing in front of it was removed. Most of the others divide by a number that does not fit any
+# more. A point near 1 does not prove a norm right: it is an average over channels, and errors can cancel. In the network as
+# it was cut it is worse than the figure shows, because each norm also hands its error on to the next.
 
 # %% [markdown]
 # The repair costs one pass over a few hundred training images, without labels and without a gradient: measure the
 # statistics again. It is called **recalibration**.
+#
+# Fine-tuning measures the statistics as well, because batch norm updates them in every training step. So the two lines at
+# the top work without recalibration. You need it where a network is judged *before* it is trained: to compare rankings or
+# ratios, or to decide whether fine-tuning is worth it.
 
 # %% [markdown]
 # ### Exercise 4: recalibrate batch norm
@@ -668,7 +680,7 @@ widgets.channels_explorer(network, one_image, curves, ratio=0.25)
 #
 # | rank | a channel counts by | source |
 # |---|---|---|
-# | `l1`, `l2` | the size of the weights that make it, scale it and read it | Li 2017; Fang 2023 |
+# | `l1`, `l2` | sum over the weights that make it, scale it and read it: of their absolute values (`l1`) or of their squares (`l2`) | Li 2017; Fang 2023 |
 # | `bn` | the scale of its batch norm | Liu 2017 |
 # | `Taylor` | sizes of weight x gradient, the loss's change to first order | after Molchanov 2019, who squares them |
 # | `random` | nothing: the **control** | Mittal 2018 |
@@ -726,7 +738,8 @@ check.grade("weakest_channels", weakest_channels)
 # needs a control: it has to beat a random one, or it may not be the ranking that you think it is.
 
 # %% [markdown]
-# Do the ranks agree? The group on the upper rail of the first stage, scored by each of them:
+# Do the ranks agree? `l1` and `l2` look at the same weights, `bn` and `Taylor` at something else, and the last row shows
+# what agreement by chance looks like. The group on the upper rail of the first stage, scored by each of them:
 
 # %%
 taylor = prune.channels.Taylor(part.sample(CALIBRATION, seed=0))
@@ -791,11 +804,13 @@ Markdown(
 #
 # A pruned network is trained on for a while: **fine-tuned**. Li (2017) found that this beats a network of the same small
 # shape that is trained from scratch: the large network had found something that the small one could use. Liu (2019) gave
-# the small network the *whole* budget, that of the large network's training and of the fine-tuning together, and found
+# the small network the budget of the large network's training (fine-tuning was short there and not counted), and found
 # nothing left of the advantage. What counted was the shape, not the inherited weights.
 #
-# We run both comparisons. A budget is counted in training examples seen. Learning rate, seeds and images are the same for
-# all. The last row is the unfair one that one still meets in papers.
+# We make two comparisons. The fair one gives the small network the epochs of the large one's training and of the
+# fine-tuning. The last row gets the fine-tuning's epochs only; that is the unfair comparison, and one still meets it in
+# papers. A budget is counted in training examples seen. Highest learning rate, seeds and images are the same for all; each
+# training lets its rate fall to zero, so the pruned networks go through that twice.
 
 # %%
 budgets = [
@@ -950,15 +965,15 @@ claim(
 
 # %% [markdown]
 # **How this claim came about.** It was not the first. At first this place claimed that with a quarter of the channels left
-# the small network wins. With 8,000 training images that failed, and the claim about half of the channels took its place,
-# after its interval had been seen, with 10,000 images. So these seeds were not fresh for it. Read it as what this design
-# shows, not as a test that was fixed in advance; for one of your own, set `KDLAB_FIRST_SEED` and run the lesson again.
+# the small network wins. That failed, and the claim about half of the channels took its place, after its interval had been
+# seen. So these seeds were not fresh for it. Read it as what this design shows, not as a test that was fixed in advance;
+# for one of your own, set `KDLAB_FIRST_SEED` and run the lesson again.
 
 # %% [markdown]
-# Why not more? What was spent on the large network, the small one did not get. A cut that leaves most of the network alive gives some
-# of that back as inherited weights. A cut that destroys nearly everything gives nothing back, as the figure of the
-# recalibrated networks showed. As reasons why earlier papers had seen the opposite, Liu names baselines with less carefully
-# chosen settings and unfair budgets.
+# Why are the inherited weights not worth more? They are worth something: with the same fine-tuning, the pruned network
+# beats a fresh one. But the epochs spent on the large network are epochs that the small one could have had, and the more is
+# cut away, the less of them comes back: see the list of points lost and regained after recalibration. As reasons why
+# earlier papers had seen the opposite, Liu names baselines with less carefully chosen settings and unfair budgets.
 
 # %%
 spent = {kind: rows["MACs"].iloc[0] for kind, rows in results.groupby("kind")}
@@ -967,7 +982,7 @@ times_more = pruning_costs / ((FIRST + AFTER) * spent["scratch 0.5"])
 Markdown(
     "And counted in arithmetic the fair fight is not fair either: for the same number of "
     f"examples, training large first costs **{times_more:.1f} times** the MACs of training "
-    "small. Liu gave the small network that much, too."
+    "small. Liu also gave a small network as many MACs as the large one's training."
 )
 
 # %% [markdown]
@@ -1005,9 +1020,9 @@ Markdown(
 # %% [markdown]
 # ## Time
 #
-# With half of the channels, about three quarters of the MACs are gone. And of the time? Each network is timed five times, in turn, so that a machine that gets busy
-# meets all of them. Besides our network there is torchvision's ResNet-18, with random weights and at 64 x 64: for shapes,
-# MACs and time the weights do not matter.
+# With half of the channels, about three quarters of the MACs are gone. And of the time? Each network is timed in several
+# turns, one network after the other, so that a machine that gets busy meets all of them. Besides our network there is
+# torchvision's ResNet-18, with random weights and at 64 x 64: for shapes, MACs and time the weights do not matter.
 
 # %%
 picture = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -1114,7 +1129,7 @@ claim(
 # %%
 large = lag("ResNet-18, half the channels", "ResNet-18, whole")
 words = {
-    "higher": "Its time, too, falls by less than its MACs.",
+    "higher": "Its time falls by less than its MACs, if only a little where the number rounds to zero.",
     "lower": "Its time falls by more than its MACs.",
     "cannot tell": "Its time follows its MACs as closely as we can measure.",
 }
@@ -1177,7 +1192,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Where the curve has steps, round to them. Where it is smooth, rounding down gives channels away for nothing.
+# Each width was timed once, so only a point that lies clearly above the next orange one counts. Where the curve has steps,
+# round to them. Where it is smooth, rounding down gives channels away for nothing.
 
 # %% [markdown]
 # ## In production: torch-pruning
@@ -1214,8 +1230,10 @@ else:
 # %% [markdown]
 # ## All prices at once
 #
-# Everything that was trained in this lesson, against three prices. The dotted line joins ordinary networks, of a quarter, half
-# and three quarters of the width, trained from scratch with the whole budget: the baseline that pruning has to beat.
+# The networks of this lesson (without the one that got the fine-tuning's budget only), against three prices. "Before
+# pruning" had only the first epochs of the budget, the dotted line all of them. The dotted line joins ordinary networks, of
+# a quarter, half and three quarters of the width, trained from scratch with the whole budget: the baseline that pruning has
+# to beat.
 
 # %%
 timing = {
@@ -1281,6 +1299,10 @@ fig.suptitle("Pruned networks beside ordinary small ones", x=0.01, ha="left", fo
 plt.show()
 
 # %% [markdown]
+# Look at where each point lies against the dotted line. Below or right of it, an ordinary small network is the better buy.
+# Above or left of it, pruning is. A network can lie on one side in file size or MACs and on the other in time: compare
+# "blocks removed" in the three pictures.
+#
 # These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
 # weight, as is explained there.
 
@@ -1311,7 +1333,8 @@ exhibits.keep(
 # | 5 | compare | with random ranking, and with the same shape trained for the whole budget |
 #
 # - A fraction $p$ of the channels is about $1-(1-p)^2$ of the parameters and MACs, and less than that of the time.
-# - Surgery is right if removing a *silent* channel changes nothing. Silent means filter, scale and shift.
+# - Surgery is right if removing a *silent* channel changes nothing. Silent means that batch norm's scale and shift are
+#   zero; zeroing the filter alone is not enough.
 # - Channels that meet in an addition live and die together.
 # - Recalibrate before you judge, and give the small network the whole budget before you claim a victory.
 #
