@@ -1,8 +1,8 @@
 """How long a lesson takes the first time, and how long the second.
 
 Run as ``PYTHONPATH=lessons python benchmarks/lessons.py [NN …]``: each lesson is executed at laptop scale with an empty
-store, then again with what the first time has left there. The aims on two cores: at most four minutes the first time, and
-for lesson 06 at most ten seconds the second, the start of the kernel included.
+store, then again with what the first time has left there. The aims on two cores: at most four minutes the first time,
+and for lesson 06 at most ten seconds the second, the start of the kernel included.
 """
 
 import os
