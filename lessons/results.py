@@ -205,7 +205,12 @@ def _goal(name: str, way: Mapping) -> str:
         if (goals := [goal for goal, fine in reached.items() if fine is wanted])
     ]
     low = 100 * way["difference"].low
-    return f"- **{name}** {'; '.join(verdicts)}. (The interval of the loss reaches {low:.2f} points.)"
+    adds = {
+        "higher": "Its teacher added to that.",
+        "lower": "Its teacher took something from that.",
+        "cannot tell": "That its teacher added anything does not show: the same network gets as far on labels only.",
+    }[way["taught minus labels only"].verdict]
+    return f"- **{name}** {'; '.join(verdicts)}. (The interval of the loss reaches {low:.2f} points.) {adds}"
 
 
 def _claims(rows: list[Row]) -> str:

@@ -73,8 +73,8 @@ def headline_rows(seeds=3, bits_that_cost=5):
     return pd.DataFrame(rows)
 
 
-def one_way(rows=None):
-    gain = interval([0.01, 0.02, 0.03], unit="points", signed=True)
+def one_way(rows=None, gains=(0.01, 0.02, 0.03)):
+    gain = interval(gains, unit="points", signed=True)
     return headline.reached(headline_rows() if rows is None else rows) | {"taught minus labels only": gain}
 
 
@@ -86,6 +86,8 @@ def test_the_page_says_what_was_reached_and_what_was_missed():
     text = results.page([], {"one way": one_way()})
     assert "**one way** reaches 100 times fewer bytes, 25 times fewer MACs" in text
     assert "160 (10,000 bytes)" in text and "| 40 |" in text and "+2.00 points" in text
+    assert "Its teacher added to that." not in text, "three seeds from one to three points tell nothing"
+    assert "Its teacher added to that." in results.page([], {"one way": one_way(gains=(0.019, 0.02, 0.021))})
     worse = headline_rows()
     worse["test 5"] -= 0.02
     assert "; misses within 1.5 points in the mean." in results.page([], {"one way": one_way(worse)})
