@@ -31,11 +31,12 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown
 
-from kdlab import check, data, measure, models, plots, scale, widgets
+from kdlab import check, data, exhibits, measure, models, plots, scale, widgets
 from kdlab.claims import claim
 from kdlab.distillation import Distill, soft_labels, soften
 from kdlab.distillation.soft_targets import soft_loss
@@ -552,6 +553,24 @@ ax.minorticks_off()
 ax.set_title("A teacher is worth most where the student sees few images")
 ax.legend()
 plt.show()
+
+# %% [markdown]
+# These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
+# weight, as is explained there.
+
+# %%
+first, one_image = int(results["seed"].min()), fashion.val.images[:1]
+shown_later = [
+    exhibits.row(
+        f"{kind}, {images:,} images",
+        train_student(first, images, *kinds[kind])["student"],
+        one_image,
+        rows["test"].mean(),
+    )
+    for (kind, images), rows in results.groupby(["kind", "images"], sort=False)
+]
+shown_later.append(exhibits.row("teacher", teacher, one_image, teacher_accuracy.value))
+exhibits.keep("01 distillation", pd.DataFrame(shown_later))
 
 
 # %%

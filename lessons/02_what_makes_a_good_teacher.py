@@ -33,12 +33,13 @@
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown
 from torch import nn
 
-from kdlab import check, data, measure, models, plots, scale, widgets
+from kdlab import check, data, exhibits, measure, models, plots, scale, widgets
 from kdlab.claims import claim
 from kdlab.distillation import (
     AttentionTransfer,
@@ -530,17 +531,18 @@ print(len(plan), "kinds of students,", len(over), "seeds each")
 
 
 # %%
-def examine(seed, teacher, method, T):
+def student_of(seed, teacher, method, T):
     if teacher == "none":
-        student = train_student(seed, CrossEntropy(best_smoothing), best_lr)
-    elif method == "all images":
-        student = train_on_all_images(
-            seed, Distill(make_teacher(teacher, seed), T, alpha=1)
-        )
-    else:
-        weight = chosen_weight.get(method, 0)
-        objective = objective_for(method, make_teacher(teacher, seed), T, weight)
-        student = train_student(seed, objective, best_lr)
+        return train_student(seed, CrossEntropy(best_smoothing), best_lr)
+    if method == "all images":
+        return train_on_all_images(seed, Distill(make_teacher(teacher, seed), T, alpha=1))
+    weight = chosen_weight.get(method, 0)
+    objective = objective_for(method, make_teacher(teacher, seed), T, weight)
+    return train_student(seed, objective, best_lr)
+
+
+def examine(seed, teacher, method, T):
+    student = student_of(seed, teacher, method, T)
     accuracy = evaluate(student, fashion.test, final=True)
     return {"test": accuracy, "said": predict(student, fashion.test)}
 
@@ -561,6 +563,28 @@ def ask_teacher(seed, kind):
 
 results = run(examine, plan, over=over)
 answers = run(ask_teacher, {"kind": [*trained, "untrained"]}, over=over)
+
+# %% [markdown]
+# These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
+# weight, as is explained there.
+
+# %%
+first, one_image = int(results["seed"].min()), fashion.val.images[:1]
+of_students = results.groupby(["teacher", "method", "T"], sort=False)["test"].mean()
+of_teachers = answers[answers["kind"] != "untrained"].groupby("kind", sort=False)["test"]
+shown_later = [
+    exhibits.row(
+        f"{teacher}, {method}, T = {T}",
+        student_of(first, teacher, method, T),
+        one_image,
+        accuracy,
+    )
+    for (teacher, method, T), accuracy in of_students.items()
+] + [
+    exhibits.row(f"teacher: {kind}", make_teacher(kind, first), one_image, accuracy)
+    for kind, accuracy in of_teachers.mean().items()
+]
+exhibits.keep("02 teachers", pd.DataFrame(shown_later))
 
 
 # %%

@@ -201,9 +201,9 @@ claim(
 # %% [markdown]
 # ## What is on show
 #
-# What lessons 03 to 06 have put on show on this machine, accuracy on test against bytes. The line is the **front**: no network on
+# What lessons 01 to 06 have put on show on this machine, accuracy on test against bytes. The line is the **front**: no network on
 # it is beaten by another that is smaller and better. If you have not run the other lessons, the picture is empty; run
-# lessons 03 to 06, and it fills.
+# lessons 01 to 06, and it fills.
 #
 # To be fair to all methods, all files have one format: packed, eight bits a weight. The accuracy of the lessons' networks is
 # from before the rounding, which costs next to nothing, as you have just seen. Each of their points is a mean over seeds.

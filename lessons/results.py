@@ -121,7 +121,7 @@ def page(rows: list[Row], ways: Mapping[str, Mapping], fresh: int | None = None)
         "## How small?",
         _headline(ways),
         f"![Accuracy against bytes and against arithmetic, of what the lessons trained and of the two networks above](assets/{FIGURE})",
-        "*What lessons 03 to 07 have put on show, and the two networks of the table above (stars; means of their seeds, in their "
+        "*What lessons 01 to 07 have put on show, and the two networks of the table above (stars; means of their seeds, in their "
         "own few bits). The lessons' files are packed in eight bits a weight, except those of lesson 07, which are single "
         "networks in the bits that they were handed in with; the others are means over seeds. The line is the front: no network "
         "on it is beaten by one that is cheaper and better.*",
