@@ -16,7 +16,8 @@ help:
 	@echo "make test              set up, then everything CI runs: lint, unit tests, rebuild check, every notebook"
 	@echo "make lessons           build notebooks/ and solutions/ from lessons/ (LESSONS=\"00 01\", FORCE=1, WARM=1)"
 	@echo "make lessons CHECK=1   only say where they differ from the lessons"
-	@echo "make results           run all lessons with this machine's store, and write RESULTS.md (STORED=1: from solutions/; AGAIN=1200: with seeds from 1200, too)"
+	@echo "make results           run all lessons with this machine's store, and write RESULTS.md"
+	@echo "                       (STORED=1: from solutions/; AGAIN=1200: run them with the seeds from 1200, too)"
 	@echo "make classroom         lay the course out for nbgrader in classroom/ (COURSE=folder)"
 	@echo "make clean             remove the environment and everything that can be made again"
 

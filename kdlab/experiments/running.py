@@ -98,7 +98,8 @@ def run(
     names = kept_rows.names(function, calls) if keep else [None] * len(calls)
     rows = [kept_rows.load(name) for name in names]
     missing = [number for number, row in enumerate(rows) if row is None]
-    with tqdm(total=len(calls), initial=len(calls) - len(missing), disable=not progress or None, leave=False) as bar:
+    recalled = len(calls) - len(missing)
+    with tqdm(total=len(calls), initial=recalled, disable=not progress or None, leave=False, unit="run") as bar:
         for number, row in _computed(function, [(n, *calls[n]) for n in missing], jobs):
             rows[number] = row
             # a row that has changed what the next ones depend on is not the same row without them
@@ -106,7 +107,7 @@ def run(
                 kept_rows.save(names[number], row)
             bar.update()
     table = pd.DataFrame([{**setting, "seed": seed, **row} for (setting, seed), row in zip(calls, rows, strict=True)])
-    table.attrs["recalled"] = len(calls) - len(missing)
+    table.attrs["recalled"] = recalled
     return table
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -83,7 +84,7 @@ def latency(model: nn.Module, images: Tensor, threads: int = 1, seconds: float =
         timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=threads)
         timer.timeit(3)
         number, blocks = _blocks(timer, seconds)
-    low, median, high = statistics.quantiles(blocks, n=4, method="inclusive")
+    low, median, high = np.quantile(blocks, [0.25, 0.5, 0.75]).tolist()
     return Latency(median, high - low, number * len(blocks), len(images), threads)
 
 
@@ -92,7 +93,7 @@ def _blocks(timer, seconds: float) -> tuple[int, list[float]]:
     number = round(_BLOCK / timer.timeit(3).mean)
     if number < _MANY_CALLS:
         timed = timer.blocked_autorange(min_run_time=seconds)
-        return timed.number_per_run, timed.times * (2 if len(timed.times) == 1 else 1)
+        return timed.number_per_run, timed.times
     # for quick calls torch's own choice is a hundred or a thousand a block, of which a short measurement has but two
     count = max(_FEWEST_BLOCKS, math.ceil(seconds / _BLOCK))
     return number, [timer.timeit(number).mean for _ in range(count)]
