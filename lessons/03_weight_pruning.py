@@ -971,6 +971,10 @@ fig.suptitle(
 plt.show()
 
 # %% [markdown]
+# Towards the upper left is better. In the first panel the two lines can be compared. In the other two the pruned
+# networks stand above one another at the price of the large network that they came from.
+
+# %% [markdown]
 # These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
 # weight, as is explained there.
 
@@ -980,10 +984,6 @@ shown_later = pareto.rename(columns={"latency (µs)": "latency µs"}).assign(
     bytes={name: len(measure.pack(net, bits=8)) for name, net in networks.items()},
 )
 exhibits.keep("03 weights", shown_later.reset_index(names="name"))
-
-# %% [markdown]
-# Towards the upper left is better. In the first panel the two lines can be compared. In the other two the pruned
-# networks stand above one another at the price of the large network that they came from.
 
 # %%
 bytes_of = everything.groupby("name")["packed"].mean()

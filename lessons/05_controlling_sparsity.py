@@ -993,6 +993,14 @@ fig.suptitle("What counts as small decides who wins", x=0.01, ha="left", fontsiz
 plt.show()
 
 # %% [markdown]
+# Read it panel by panel. (Prices are those of one network, the first seed's; accuracies are means over the seeds.) By
+# bytes, the sparse networks stand left of the wide one, and for moderate sparsities above the dense line; the sparsest fall
+# below it. By MACs they stand exactly where the wide network stands, because their zeros are multiplied like anything else.
+# By time they gain nothing either. There, only networks with fewer channels move left. But those that were cut after
+# training stay below the dense line here: a network that was narrow from the start is better at the same price. (MACs are
+# counted as executed here; a paper that counts non-zero MACs only draws another panel.)
+
+# %% [markdown]
 # These networks go on show: lesson 07 draws what the course has trained on your machine. For that, all files have eight bits a
 # weight, as is explained there.
 
@@ -1003,14 +1011,6 @@ shown_later = [
     for name, (net, rows) in of.items()
 ]
 exhibits.keep("05 sparsity", pd.DataFrame(shown_later))
-
-# %% [markdown]
-# Read it panel by panel. (Prices are those of one network, the first seed's; accuracies are means over the seeds.) By
-# bytes, the sparse networks stand left of the wide one, and for moderate sparsities above the dense line; the sparsest fall
-# below it. By MACs they stand exactly where the wide network stands, because their zeros are multiplied like anything else.
-# By time they gain nothing either. There, only networks with fewer channels move left. But those that were cut after
-# training stay below the dense line here: a network that was narrow from the start is better at the same price. (MACs are
-# counted as executed here; a paper that counts non-zero MACs only draws another panel.)
 
 # %% [markdown]
 # ## Summary
